@@ -1,0 +1,170 @@
+/* Compute: the backend interface, the expert interface, numerics ids.
+ *
+ * One struct of functions per kind of device; the CPU is the reference and always there.  All sums have one written
+ * order (moe-numerics in doc/decisions.md), so the bits of a result do not depend on rows in the batch, threads,
+ * chunks, or where an expert lies.  Shapes are written [outermost, ..., innermost], row-major. */
+#ifndef MOE_COMPUTE_H
+#define MOE_COMPUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/team.h"
+#include "checkpoint/checkpoint.h"
+#include "tensor/tensor.h"
+
+/* ---- the backend ---- */
+
+/* Positions per KV block, and per step of the online softmax: attention is summed block by block at absolute
+ * positions 0, 64, 128 ..., so how a prompt was cut or cached never shows. */
+#define MOE_KV_BLOCK 64
+
+/* A sequence's part of an attention call: `rows` query rows from row `row` on, at positions pos, pos+1, ... */
+struct moe_attn_seq {
+	int row, rows, pos;
+	const int32_t *blocks;       /* block table: block i holds positions 64 i .. 64 i + 63 */
+};
+/* The KV store of one layer: per block K then V, each [kv_heads, MOE_KV_BLOCK, head_dim] f32. */
+struct moe_kv_view {
+	float *base;                 /* block b starts at base + b * stride */
+	size_t stride;               /* floats between blocks */
+};
+
+/* A run of `pairs` (row, expert) pairs that share one expert. */
+struct moe_expert_group {
+	struct moe_expert_weights w;
+	int first, pairs;
+};
+
+struct moe_stream_q;             /* an ordered queue of work on a device; NULL is the default one */
+
+struct moe_backend;
+struct moe_backend_ops {
+	const char *name;            /* "cpu" */
+	void (*close)(struct moe_backend *b);
+
+	/* memory of the device; host pointers for the CPU */
+	int (*alloc)(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e);  /* zeroed, 64-aligned */
+	void (*release)(struct moe_backend *b, void *mem);
+	int (*copy_in)(struct moe_backend *b, struct moe_stream_q *q, void *mem, const void *host, size_t bytes, struct moe_err *e);
+	int (*copy_out)(struct moe_backend *b, struct moe_stream_q *q, void *host, const void *mem, size_t bytes, struct moe_err *e);
+	int (*sync)(struct moe_backend *b, struct moe_stream_q *q, struct moe_err *e);     /* wait; reports errors of work queued */
+
+	/* y[rows, W.rows] = x[rows, W.cols] W^T (+ bias[W.rows], or NULL).  y and x do not overlap. */
+	int (*matmul)(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
+	              const struct moe_matrix *w, const float *bias, struct moe_err *e);
+	/* y[rows, W.cols] = rows ids[i] of W, as f32. */
+	int (*embed)(struct moe_backend *b, struct moe_stream_q *q, float *y, const int32_t *ids, int rows,
+	             const struct moe_matrix *w, struct moe_err *e);
+	/* y = x / sqrt(mean(x^2) + eps) * weight over each of `rows` vectors of n; x may be y. */
+	int (*rmsnorm)(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows, int n,
+	               const float *weight, float eps, struct moe_err *e);
+	/* Rotate x[rows, heads, head_dim] in place; row i stands at positions[i]. */
+	int (*rope)(struct moe_backend *b, struct moe_stream_q *q, float *x, const int32_t *positions, int rows, int heads,
+	            int head_dim, const struct moe_rope *rope, struct moe_err *e);
+	/* Clamp x[0..n) to [-limit, limit]. */
+	int (*clamp)(struct moe_backend *b, struct moe_stream_q *q, float *x, size_t n, float limit, struct moe_err *e);
+	/* Store the rows' keys and values k, v [rows, kv_heads, head_dim] at the sequences' positions. */
+	int (*kv_store)(struct moe_backend *b, struct moe_stream_q *q, struct moe_kv_view kv, const float *k, const float *v,
+	                const struct moe_attn_seq *seqs, int n_seqs, const struct moe_attention *a, struct moe_err *e);
+	/* out, query [rows, heads, head_dim]; each query sees positions max(0, p-window+1) .. p of its sequence. */
+	int (*attention)(struct moe_backend *b, struct moe_stream_q *q, float *out, const float *query, struct moe_kv_view kv,
+	                 const struct moe_attn_seq *seqs, int n_seqs, const struct moe_attention *a, struct moe_err *e);
+	/* logits[rows, experts] -> the k highest as ids[rows, k] in ascending id order, ties to the lowest id, and
+	 * their weights[rows, k] after the gate's normalisation. */
+	int (*gate)(struct moe_backend *b, struct moe_stream_q *q, const float *logits, int rows, int experts,
+	            const struct moe_gate *g, int32_t *ids, float *weights, struct moe_err *e);
+	/* y[rows, H] = down(act(gate x) * up x) for one dense or shared FFN.  scratch: at least rows * I floats. */
+	int (*ffn)(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
+	           const struct moe_expert_weights *w, enum moe_act act, float *scratch, struct moe_err *e);
+	/* Many experts at once.  Pair p = (expert w[group[p]], row of x): groups are runs of pairs with one expert.
+	 * y[p, H] = weight[p] * expert(x[x_row[p]]), the product rounded to f32.  scratch: pairs * I floats. */
+	int (*experts)(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x,
+	               const struct moe_expert_group *groups, int n_groups, const int32_t *x_row, const float *weight,
+	               enum moe_act act, float *scratch, struct moe_err *e);
+	/* y[i, H] = sum over j = 0..k-1, in that order, of parts[slot[i, j], H]: the first is taken, the others are added. */
+	int (*combine)(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *parts, const int32_t *slot,
+	               int rows, int k, int n, struct moe_err *e);
+	/* x += y over n floats. */
+	int (*add)(struct moe_backend *b, struct moe_stream_q *q, float *x, const float *y, size_t n, struct moe_err *e);
+	/* y[rows, n] *= sigmoid(s[rows]), row by row. */
+	int (*sigmoid_scale)(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *s, int rows, int n,
+	                     struct moe_err *e);
+};
+struct moe_backend {
+	const struct moe_backend_ops *ops;
+	/* the implementation's own fields follow */
+};
+
+/* The CPU backend.  The team stays the caller's and must outlive it.  Kernels of the widest instruction set this CPU
+ * has; MOE_CPU=avx512|avx2|base in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
+ * All give the same bits. */
+int moe_backend_cpu(struct moe_team *team, struct moe_backend **out, struct moe_err *e);
+const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512" */
+
+/* ---- experts, wherever they are ---- */
+
+/* One layer's batch.  The caller owns all arrays and leaves them alone until the ticket is done. */
+struct moe_batch {
+	int layer, rows, k;
+	const float *x;              /* [rows, H] */
+	const int32_t *ids;          /* [rows, k] ascending in each row */
+	const float *weights;        /* [rows, k] */
+	float *y;                    /* [rows, H]: sum over the row's experts, ascending, of weight * expert(x) */
+	uint8_t *failed;             /* [rows] set to 1 for rows that could not be computed (their y is undefined), else 0 */
+	uint64_t deadline;           /* moe_now_ns() by which it must be done; 0: none */
+	uint64_t trace;              /* request id for traces */
+	int priority;
+};
+
+struct moe_experts;
+struct moe_experts_ops {
+	/* Begin a batch.  Several may be in flight if the implementation says so by accepting them (else MOE_E_BUSY). */
+	int (*submit)(struct moe_experts *x, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e);
+	/* 0: done; MOE_E_BUSY: not yet.  Otherwise as wait. */
+	int (*poll)(struct moe_experts *x, uint64_t ticket, struct moe_err *e);
+	/* 0 when every row was computed.  Otherwise the ticket is done too, `failed` says which rows, and the return
+	 * value and e say why (the first reason). */
+	int (*wait)(struct moe_experts *x, uint64_t ticket, struct moe_err *e);
+	/* Forget a batch: when this returns its arrays are no longer touched. */
+	void (*cancel)(struct moe_experts *x, uint64_t ticket);
+	void (*close)(struct moe_experts *x);
+};
+struct moe_experts {
+	const struct moe_experts_ops *ops;
+	/* the implementation's own fields follow */
+};
+
+/* Experts computed here by a backend, from tensors that stay the caller's.  has[layer * max_experts + expert] says which are
+ * to be bound (NULL: all); an expert that is not held fails the rows that need it.  max_rows: most rows of a batch. */
+int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
+                      int max_rows, struct moe_experts **out, struct moe_err *e);
+/* Memory that moe_experts_local takes for a batch of max_rows. */
+size_t moe_experts_local_bytes(const struct moe_model *m, int max_rows);
+
+/* The same for a server: y[p, H] of given (expert, row, weight) pairs, not summed up.  pairs are sorted by expert. */
+struct moe_pairs {
+	int layer, rows, n;
+	const float *x;              /* [rows, H] */
+	const int32_t *expert;       /* [n] ascending */
+	const int32_t *row;          /* [n] row of x */
+	const float *weight;         /* [n] */
+	float *y;                    /* [n, H] */
+};
+int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p, struct moe_err *e);
+
+/* ---- numerics ---- */
+
+/* Everything that decides the bits: version of the sum order, weights' quants, activation, KV and wire types,
+ * device kind.  As text ("sum1 w=bf16 a=f32 kv=f32 wire=f32 cpu") and as its XXH3-64. */
+#define MOE_NUMERICS_TEXT 160
+uint64_t moe_numerics_id(const struct moe_tensors *s, const struct moe_model *m, char text[MOE_NUMERICS_TEXT]);
+uint64_t moe_numerics_id_text(const char *text);
+
+/* Elementary functions with the same bits on every machine (polynomials in explicit fma, no libm). */
+float moe_expf(float x);
+void moe_sincos(double x, double *s, double *c);     /* |x| up to 2^31 */
+
+#endif

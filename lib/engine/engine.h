@@ -1,0 +1,109 @@
+/* The engine: many sequences decoded together over one model.
+ *
+ * submit / step / cancel, and a callback per event.  JSON Lines is one client, HTTP will be another.  Sequences of
+ * different lengths run side by side without padding; they are admitted as KV memory and places allow and retire as
+ * they end.  What a sequence yields does not depend on its company, the chunk size or the threads. */
+#ifndef MOE_ENGINE_H
+#define MOE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "compute/compute.h"
+
+struct moe_sampling {
+	float temperature;           /* 0: greedy */
+	int top_k;                   /* 0: all */
+	float top_p;                 /* 1: all */
+	float min_p;                 /* 0: all; tokens below min_p * the best are dropped */
+	uint64_t seed;
+};
+#define MOE_SAMPLING_GREEDY {0.0f, 0, 1.0f, 0.0f, 0}
+
+enum moe_finish { MOE_FINISH_STOP, MOE_FINISH_LENGTH, MOE_FINISH_ERROR, MOE_FINISH_CANCELLED };
+const char *moe_finish_name(enum moe_finish f);
+
+enum moe_event_kind {
+	MOE_EV_TOKEN,                /* one generated token: token, logprob */
+	MOE_EV_SCORE,                /* score requests: position, token = argmax, logprob of the prompt's token at position + 1
+	                              * (not meaningful at the last position) */
+	MOE_EV_DONE,                 /* last event of a request: finish, err */
+};
+struct moe_event {
+	enum moe_event_kind kind;
+	uint64_t id;                 /* as moe_engine_submit gave it */
+	void *user;
+	int position;
+	int32_t token;
+	float logprob;
+	const float *logits;         /* [vocab] while the callback runs; NULL with DONE */
+	enum moe_finish finish;
+	int prompt_tokens, completion_tokens;
+	const struct moe_err *err;   /* with MOE_FINISH_ERROR */
+};
+/* Return 0 to go on; 1 to end this request here with MOE_FINISH_STOP (a stop string was seen).  Must not call the engine,
+ * except moe_engine_submit and moe_engine_cancel. */
+typedef int moe_event_fn(void *ctx, const struct moe_event *ev);
+
+struct moe_request {
+	const int32_t *tokens;       /* copied */
+	int n_tokens;                /* at least 1 */
+	int max_tokens;              /* tokens to generate; 0: as many as the context holds */
+	struct moe_sampling sampling;
+	bool ignore_eos;
+	bool score;                  /* no generation: one MOE_EV_SCORE per prompt position, in order */
+	double timeout;              /* seconds from submission to the last token; 0: none */
+	int priority;                /* higher first; equal: in order of submission */
+	void *user;
+};
+
+struct moe_engine_config {
+	int max_sequences;           /* most sequences at once */
+	int ctx;                     /* most positions of one sequence */
+	size_t kv_memory;            /* bytes for the KV cache; 0: max_sequences * ctx, if that fits */
+	int chunk;                   /* most prompt rows a step takes (all sequences together) */
+	double step_timeout;         /* seconds a layer's experts may take before the sequences that wait fail; 0: none */
+	moe_event_fn *on_event;
+	void *ctx_event;
+};
+struct moe_engine_stats {
+	uint64_t steps, rows, generated;
+	int running, waiting, most_running;
+	uint64_t admitted_while_decoding;  /* admissions at a time when another sequence was generating */
+	size_t kv_blocks, kv_blocks_used, kv_bytes;
+};
+
+struct moe_engine;
+/* What moe_engine_new would take, in bytes, without taking it: KV, buffers, in all. */
+struct moe_engine_memory {
+	size_t kv, buffers, total;
+};
+int moe_engine_plan(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_memory *out,
+                    struct moe_err *e);
+/* model, tensors (base weights), backend and experts stay the caller's and outlive the engine.  MOE_E_NOMEM with the
+ * numbers (needed, available, what would fit) when it does not fit. */
+int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, struct moe_backend *b,
+                   struct moe_experts *x, const struct moe_engine_config *c, struct moe_engine **out, struct moe_err *e);
+void moe_engine_free(struct moe_engine *g);
+
+/* Queue a request.  Refused at once: no tokens, a token id outside the vocabulary (MOE_E_RANGE), prompt (plus max_tokens)
+ * longer than ctx or than the KV memory ever holds (MOE_E_RANGE, with the numbers). *id counts from 1. */
+int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_t *id, struct moe_err *e);
+/* Ends with MOE_FINISH_CANCELLED at the next step. */
+void moe_engine_cancel(struct moe_engine *g, uint64_t id);
+/* Run one step: admit, one pass of the model over a batch of rows, events.  *busy: whether anything is left to do.
+ * A failure of some sequences is their event, not the step's; the step fails only when nothing can go on. */
+int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e);
+struct moe_engine_stats moe_engine_stats(const struct moe_engine *g);
+
+/* Called for every (layer, row) with the chosen experts; for usage statistics and tests. */
+typedef void moe_route_fn(void *ctx, int layer, uint64_t id, int position, const int32_t *ids, const float *weights, int k);
+void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx);
+
+/* log(softmax(logits))[token], summed in double in index order. */
+double moe_logprob(const float *logits, int vocab, int token);
+
+#endif

@@ -1,0 +1,100 @@
+/* Shard sets: a checkpoint cut into one file of routed experts per device, one with the rest, and a manifest
+ * (moe-shards(5)).  Data files are named by content; the manifest's rename is the commit. */
+#ifndef MOE_SHARD_H
+#define MOE_SHARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "checkpoint/checkpoint.h"
+#include "plan/plan.h"
+
+#define MOE_MANIFEST_SCHEMA 1
+#define MOE_BASE (-1)            /* the "device" of the file with everything else */
+
+struct moe_hash { char hex[33]; };                 /* XXH3-128, 32 lower-case digits */
+
+struct moe_manifest_file {
+	char *name;
+	int device;                  /* MOE_BASE or 0.. */
+	uint64_t bytes;
+	struct moe_hash hash;        /* of the whole file */
+};
+struct moe_manifest_expert {
+	int layer, expert;
+	int file;                    /* index into files */
+	uint64_t offset, bytes;      /* in the file; an expert's tensors lie side by side */
+	struct moe_hash hash;
+};
+struct moe_manifest {
+	int schema;
+	struct moe_hash fingerprint;
+	uint64_t epoch;
+	struct moe_placement placement;
+	struct moe_manifest_file *files;
+	int n_files;
+	struct moe_manifest_expert *experts; /* sorted by file, layer, expert */
+	int n_experts;
+	uint64_t kv_bytes_per_token; /* f32 */
+};
+int moe_manifest_parse(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_manifest *out,
+                       struct moe_err *e);
+void moe_manifest_free(struct moe_manifest *m);
+
+/* ---- writing ---- */
+
+struct moe_shard_options {
+	int threads;                 /* 0: all cores */
+	bool dry_run;                /* plan and report only */
+	uint64_t epoch;              /* 0: one more than the set that is replaced, else 1 */
+};
+struct moe_shard_report {
+	uint64_t bytes_read, bytes_written;
+	int files, devices;
+	struct moe_hash fingerprint;
+	uint64_t epoch;
+};
+/* Write the shard set of checkpoint c to folder `out`.  out does not exist: all goes to a sibling folder that is renamed.
+ * out is a shard set: new data files beside the old ones, then the manifest's rename; files that have the same content
+ * are kept.  Anything else at out is refused.  Bounded memory (a few MiB a thread).  The space needed is checked first. */
+int moe_shard_write(const struct moe_checkpoint *c, const struct moe_placement *p, const struct moe_shard_options *o,
+                    const char *out, struct moe_shard_report *report, struct moe_err *e);
+/* What is in a checkpoint or shard set, as pretty JSON. */
+int moe_shard_info(const char *dir, struct moe_buf *out, struct moe_err *e);
+/* Recompute every checksum.  MOE_E_SUM names the file, and the layer and expert when it is one's bytes. */
+int moe_shard_verify(const char *dir, int threads, struct moe_err *e);
+/* Back to a checkpoint folder (tensor bytes identical; fused tensors fused again); out must not exist. */
+int moe_shard_merge(const char *dir, const char *out, int threads, struct moe_err *e);
+/* Remove data files and left-over temporary ones that the manifest does not name.  removed(name) per file, may be NULL. */
+int moe_shard_gc(const char *dir, bool dry_run, void (*removed)(void *ctx, const char *name, uint64_t bytes), void *ctx,
+                 struct moe_err *e);
+
+/* ---- reading: whatever SHARDS on a command line names ---- */
+
+/* A shard set, a checkpoint folder (one device that holds all), or "synth:SPEC". */
+struct moe_source {
+	char *path;
+	struct moe_model model;
+	struct moe_placement placement;
+	uint64_t epoch;
+	bool sharded;
+	struct moe_manifest manifest;         /* when sharded */
+	struct moe_checkpoint *checkpoint;    /* otherwise */
+};
+int moe_source_open(const char *spec, struct moe_source **out, struct moe_err *e);
+void moe_source_close(struct moe_source *s);
+/* Its identity; reads every byte unless sharded. */
+int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct moe_err *e);
+/* The tensors of one device, of MOE_BASE, or (MOE_ALL) of both the base and every expert.  Only the files needed are opened, and
+ * their sizes checked against the manifest.  Caller owns, moe_tensors_free; of a checkpoint or synth source the views
+ * point into the source and live only as long as it. */
+#define MOE_ALL (-2)
+int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);
+/* The folder that has tokenizer.json, or NULL. */
+const char *moe_source_text_dir(const struct moe_source *s);
+
+#endif
