@@ -1,0 +1,191 @@
+/* Whole files in, whole files out. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define FIRST_READ 65536
+#define TEMP_TRIES 100
+
+static size_t first_size(int fd, size_t cap)
+{
+	struct stat st;
+	size_t n = FIRST_READ;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+		n = (size_t)st.st_size;
+	return n < cap ? n : cap;
+}
+
+/* Until the end, or one byte past cap, which tells that there is more. */
+static int read_fd(int fd, const char *path, size_t cap, struct moe_buf *b, struct moe_err *e)
+{
+	if (cap > SSIZE_MAX - 2)
+		cap = SSIZE_MAX - 2;
+	b->cap = first_size(fd, cap) + 2;
+	b->data = moe_calloc(b->cap, 1, path, e);
+	if (!b->data)
+		return MOE_E_NOMEM;
+	for (;;) {
+		ssize_t n;
+
+		if (b->len + 1 == b->cap) {
+			size_t more = b->cap < cap / 2 ? b->cap * 2 : cap + 2;
+			char *p = moe_realloc(b->data, more, 1, path, e);
+
+			if (!p)
+				return MOE_E_NOMEM;
+			b->data = p;
+			b->cap = more;
+		}
+		n = read(fd, b->data + b->len, b->cap - b->len - 1);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return moe_fail_errno(e, "%s", path);
+		b->len += (size_t)n;
+		b->data[b->len] = 0;
+		if (b->len > cap)
+			return moe_fail(e, MOE_E_INPUT, "%s: larger than the %zu bytes allowed", path, cap);
+		if (n == 0)
+			return 0;
+	}
+}
+
+int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e)
+{
+	struct moe_buf b = MOE_BUF_INIT;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return moe_fail_errno(e, "%s", path);
+	rc = read_fd(fd, path, cap, &b, e);
+	close(fd);
+	if (rc) {
+		moe_buf_free(&b);
+		return rc;
+	}
+	*data = b.data;
+	if (len)
+		*len = b.len;
+	return 0;
+}
+
+int moe_write_all(int fd, const void *data, size_t len, const char *path, struct moe_err *e)
+{
+	const char *p = data;
+
+	while (len > 0) {
+		ssize_t n = write(fd, p, len < SSIZE_MAX ? len : SSIZE_MAX);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return moe_fail_errno(e, "%s", path);
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int moe_fsync_dir(const char *dir, struct moe_err *e)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return moe_fail_errno(e, "%s", dir);
+	if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems cannot, and need not */
+		rc = moe_fail_errno(e, "%s", dir);
+	close(fd);
+	return rc;
+}
+
+static int fsync_parent(const char *path, struct moe_err *e)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	int rc;
+
+	if (!slash)
+		return moe_fsync_dir(".", e);
+	dir = moe_strndup(path, slash == path ? 1 : (size_t)(slash - path), e);
+	if (!dir)
+		return MOE_E_NOMEM;
+	rc = moe_fsync_dir(dir, e);
+	free(dir);
+	return rc;
+}
+
+/* A new file beside path.  A name may be taken by another thread, or left by a killed process of our number. */
+static int open_temp(const char *path, char **temp, int *fd, struct moe_err *e)
+{
+	for (int i = 0; i < TEMP_TRIES; i++) {
+		*temp = i ? moe_sprintf(e, "%s.tmp-%ld-%d", path, (long)getpid(), i)
+		          : moe_sprintf(e, "%s.tmp-%ld", path, (long)getpid());
+		if (!*temp)
+			return MOE_E_NOMEM;
+		*fd = open(*temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		if (*fd >= 0)
+			return 0;
+		if (errno != EEXIST)
+			break;
+		free(*temp);
+		*temp = NULL;
+	}
+	int rc = moe_fail_errno(e, "%s", path);
+
+	free(*temp);
+	return rc;
+}
+
+static int write_and_close(int fd, const void *data, size_t len, bool sync, const char *path, struct moe_err *e)
+{
+	int rc = moe_write_all(fd, data, len, path, e);
+
+	if (rc == 0 && sync && fsync(fd) != 0)
+		rc = moe_fail_errno(e, "%s", path);
+	if (close(fd) != 0 && rc == 0)
+		rc = moe_fail_errno(e, "%s", path);
+	return rc;
+}
+
+/* A terminal or pipe (/dev/stdout) cannot be replaced, only written to. */
+static int write_device(const char *path, const void *data, size_t len, struct moe_err *e)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return moe_fail_errno(e, "%s", path);
+	return write_and_close(fd, data, len, false, path, e);
+}
+
+int moe_write_file(const char *path, const void *data, size_t len, struct moe_err *e)
+{
+	struct stat st;
+	char *temp;
+	int fd, rc;
+
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		return write_device(path, data, len, e);
+	rc = open_temp(path, &temp, &fd, e);
+	if (rc)
+		return rc;
+	rc = write_and_close(fd, data, len, true, path, e);
+	if (rc == 0 && rename(temp, path) != 0)
+		rc = moe_fail_errno(e, "%s", path);
+	if (rc)
+		unlink(temp);
+	else
+		rc = fsync_parent(path, e);
+	free(temp);
+	return rc;
+}
