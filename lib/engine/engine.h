@@ -11,11 +11,16 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "checkpoint/checkpoint.h"
 #include "compute/compute.h"
+#include "text/text.h"
 
+/* How a token is chosen from its logits.  p = softmax(logits / temperature) comes first; then the tokens, best first and
+ * ties to the lowest id, are cut to top_k, of these to the fewest that hold top_p of their sum, of these to those with
+ * p >= min_p * the best; one of what is left is drawn by its p.  The random number depends on (seed, position) only. */
 struct moe_sampling {
-	float temperature;           /* 0: greedy */
+	float temperature;           /* 0: greedy; ties to the lowest id */
 	int top_k;                   /* 0: all */
 	float top_p;                 /* 1: all */
 	float min_p;                 /* 0: all; tokens below min_p * the best are dropped */
@@ -27,7 +32,8 @@ enum moe_finish { MOE_FINISH_STOP, MOE_FINISH_LENGTH, MOE_FINISH_ERROR, MOE_FINI
 const char *moe_finish_name(enum moe_finish f);
 
 enum moe_event_kind {
-	MOE_EV_TOKEN,                /* one generated token: token, logprob */
+	MOE_EV_TOKEN,                /* one generated token: position, token, logprob.  An end-of-text token that ends a
+	                              * request is no part of its output: it has no event and is not counted */
 	MOE_EV_SCORE,                /* score requests: position, token = argmax, logprob of the prompt's token at position + 1
 	                              * (not meaningful at the last position) */
 	MOE_EV_DONE,                 /* last event of a request: finish, err */
@@ -42,7 +48,7 @@ struct moe_event {
 	const float *logits;         /* [vocab] while the callback runs; NULL with DONE */
 	enum moe_finish finish;
 	int prompt_tokens, completion_tokens;
-	const struct moe_err *err;   /* with MOE_FINISH_ERROR */
+	const struct moe_err *err;   /* with MOE_FINISH_ERROR; a timeout is MOE_E_TIMEOUT */
 };
 /* Return 0 to go on; 1 to end this request here with MOE_FINISH_STOP (a stop string was seen).  Must not call the engine,
  * except moe_engine_submit and moe_engine_cancel. */
@@ -51,11 +57,11 @@ typedef int moe_event_fn(void *ctx, const struct moe_event *ev);
 struct moe_request {
 	const int32_t *tokens;       /* copied */
 	int n_tokens;                /* at least 1 */
-	int max_tokens;              /* tokens to generate; 0: as many as the context holds */
+	int max_tokens;              /* tokens to generate; 0: as many as the context (and the KV memory) holds */
 	struct moe_sampling sampling;
 	bool ignore_eos;
-	bool score;                  /* no generation: one MOE_EV_SCORE per prompt position, in order */
-	double timeout;              /* seconds from submission to the last token; 0: none */
+	bool score;                  /* no generation: one MOE_EV_SCORE per prompt position, in order, then MOE_FINISH_STOP */
+	double timeout;              /* seconds from submission to the last token, waiting included; 0: none */
 	int priority;                /* higher first; equal: in order of submission */
 	void *user;
 };
@@ -81,6 +87,9 @@ struct moe_engine;
 struct moe_engine_memory {
 	size_t kv, buffers, total;
 };
+/* Most rows of one step: what moe_experts_local must be made for. */
+int moe_engine_max_rows(const struct moe_engine_config *c);
+/* MOE_E_RANGE: a config that cannot be (no sequences, ctx beyond the model's positions ...). */
 int moe_engine_plan(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_memory *out,
                     struct moe_err *e);
 /* model, tensors (base weights), backend and experts stay the caller's and outlive the engine.  MOE_E_NOMEM with the
@@ -95,15 +104,32 @@ int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_
 /* Ends with MOE_FINISH_CANCELLED at the next step. */
 void moe_engine_cancel(struct moe_engine *g, uint64_t id);
 /* Run one step: admit, one pass of the model over a batch of rows, events.  *busy: whether anything is left to do.
- * A failure of some sequences is their event, not the step's; the step fails only when nothing can go on. */
+ * A failure of some sequences is their event, not the step's; the step fails only when nothing can go on, and
+ * then every running sequence has ended with that error. */
 int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e);
 struct moe_engine_stats moe_engine_stats(const struct moe_engine *g);
 
-/* Called for every (layer, row) with the chosen experts; for usage statistics and tests. */
+/* Called for every (layer, row) whose experts were computed, with its choice; for usage statistics and tests. */
 typedef void moe_route_fn(void *ctx, int layer, uint64_t id, int position, const int32_t *ids, const float *weights, int k);
 void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx);
 
 /* log(softmax(logits))[token], summed in double in index order. */
 double moe_logprob(const float *logits, int vocab, int token);
+
+/* ---- the text of a request ---- */
+
+/* Gathers the tokens of one request into text, piece by piece, and ends it before the first stop string.  Text that may
+ * be the beginning of a stop string is held back.  What comes out does not depend on how tokens cut the text: the stop
+ * string that is complete first counts, the longest of those that end together. */
+struct moe_text_out;
+/* The tokenizer stays the caller's; stop[n_stop] is copied.  MOE_E_INPUT: an empty stop string. */
+int moe_text_out_new(const struct moe_tokenizer *t, const char *const *stop, int n_stop, struct moe_text_out **out,
+                     struct moe_err *e);
+/* Append what is certain now to *out.  *stopped: a stop string is complete; nothing comes after that, and the event
+ * callback may return 1. */
+int moe_text_out_push(struct moe_text_out *o, int32_t token, struct moe_buf *out, bool *stopped, struct moe_err *e);
+/* The request has ended: append what was held back. */
+int moe_text_out_end(struct moe_text_out *o, struct moe_buf *out, bool *stopped, struct moe_err *e);
+void moe_text_out_free(struct moe_text_out *o);
 
 #endif

@@ -1,0 +1,187 @@
+/* One pass of the model over a step's rows: embedding, layers, head.
+ *
+ * Rows of many sequences stand one below the other; only attention knows them apart.  Activations lie in the backend's
+ * memory; what the engine itself reads (the gate's choice, logits) is copied out. */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "engine/private.h"
+
+static int open_memory(struct moe_decoder *d, const struct moe_engine_config *c, const struct moe_engine_sizes *s,
+                       struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	struct moe_carve at;
+
+	TRY(op->alloc(d->b, s->device_buffers, &d->device_memory, e));
+	TRY(op->alloc(d->b, s->vectors, &d->vector_memory, e));
+	d->host_memory = moe_aligned(s->host_buffers, "the engine's buffers", e);
+	d->vectors.layers = moe_calloc((size_t)d->m->n_layers, sizeof *d->vectors.layers, "the engine's buffers", e);
+	if (!d->host_memory || !d->vectors.layers)
+		return MOE_E_NOMEM;
+	at = (struct moe_carve){.base = d->device_memory};
+	moe_buffers_place(&d->buf, d->m, s->max_rows, s->logits_rows, &at);
+	at = (struct moe_carve){.base = d->vector_memory};
+	moe_vectors_place(&d->vectors, d->m, &at);
+	at = (struct moe_carve){.base = d->host_memory};
+	moe_host_buffers_place(&d->host, d->m, s->max_rows, c->max_sequences, &at);
+	d->logits_rows = s->logits_rows;
+	return moe_kv_open(&d->kv, d->b, d->m, s->kv_blocks, e);
+}
+
+int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,
+                     struct moe_backend *b, struct moe_experts *x, const struct moe_engine_config *c,
+                     const struct moe_engine_sizes *s, struct moe_err *e)
+{
+	int rc;
+
+	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .step_timeout = c->step_timeout};
+	rc = moe_bind_base(base, m, &d->w, e);
+	if (rc == 0)
+		rc = open_memory(d, c, s, e);
+	if (rc == 0)
+		rc = moe_vectors_fill(&d->vectors, m, &d->w, b, e);
+	if (rc != 0)
+		moe_decoder_close(d);
+	return rc;
+}
+
+void moe_decoder_close(struct moe_decoder *d)
+{
+	if (!d->b)
+		return;
+	moe_kv_close(&d->kv);
+	if (d->device_memory)
+		d->b->ops->release(d->b, d->device_memory);
+	if (d->vector_memory)
+		d->b->ops->release(d->b, d->vector_memory);
+	free(d->host_memory);
+	free(d->vectors.layers);
+	if (d->w.layers)
+		moe_base_free(&d->w);
+	*d = (struct moe_decoder){0};
+}
+
+/* ---- attention ---- */
+
+/* A part's queries, keys and values. */
+struct heads {
+	float *q, *k, *v;
+	size_t q_width, k_width;
+	int rows;
+};
+
+static struct heads heads_of(const struct moe_decoder *d, const struct moe_attention *a, const struct moe_part *part)
+{
+	struct heads h = {.q_width = (size_t)a->heads * (size_t)a->head_dim,
+	                  .k_width = (size_t)a->kv_heads * (size_t)a->head_dim,
+	                  .rows = part->rows};
+
+	h.q = d->buf.q + (size_t)part->row * h.q_width;
+	h.k = d->buf.k + (size_t)part->row * h.k_width;
+	h.v = d->buf.v + (size_t)part->row * h.k_width;
+	return h;
+}
+
+static int norm_heads(struct moe_decoder *d, const struct moe_attention *a, const struct moe_layer_vectors *v,
+                      const struct heads *h, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	float eps = d->m->norm_eps;
+
+	if (a->qk_norm == MOE_QKN_NONE)
+		return 0;
+	if (a->qk_norm == MOE_QKN_WHOLE) {
+		TRY(op->rmsnorm(d->b, NULL, h->q, h->q, h->rows, (int)h->q_width, v->q_norm, eps, e));
+		return op->rmsnorm(d->b, NULL, h->k, h->k, h->rows, (int)h->k_width, v->k_norm, eps, e);
+	}
+	TRY(op->rmsnorm(d->b, NULL, h->q, h->q, h->rows * a->heads, a->head_dim, v->q_norm, eps, e));
+	return op->rmsnorm(d->b, NULL, h->k, h->k, h->rows * a->kv_heads, a->head_dim, v->k_norm, eps, e);
+}
+
+static int clip_heads(struct moe_decoder *d, const struct moe_attention *a, const struct heads *h, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	size_t rows = (size_t)h->rows;
+
+	if (a->clip <= 0.0f)
+		return 0;
+	TRY(op->clamp(d->b, NULL, h->q, rows * h->q_width, a->clip, e));
+	TRY(op->clamp(d->b, NULL, h->k, rows * h->k_width, a->clip, e));
+	return op->clamp(d->b, NULL, h->v, rows * h->k_width, a->clip, e);
+}
+
+static int project(struct moe_decoder *d, int layer, const float *x, const struct heads *h, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	const struct moe_layer_weights *w = &d->w.layers[layer];
+	const struct moe_layer_vectors *v = &d->vectors.layers[layer];
+
+	TRY(op->matmul(d->b, NULL, h->q, x, h->rows, &w->q, v->q_bias, e));
+	TRY(op->matmul(d->b, NULL, h->k, x, h->rows, &w->k, v->k_bias, e));
+	return op->matmul(d->b, NULL, h->v, x, h->rows, &w->v, v->v_bias, e);
+}
+
+/* x += attention(norm(x)).  Norm of q and k stands before the clip, as in OLMoE. */
+static int attend(struct moe_decoder *d, int layer, const struct moe_pass *p, const struct moe_part *part,
+                  struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	const struct moe_attention *a = &d->m->layers[layer].attn;
+	const struct moe_layer_vectors *v = &d->vectors.layers[layer];
+	const struct moe_attn_seq *seqs = p->attn + part->first;
+	const int32_t *positions = p->positions + part->row;
+	struct moe_kv_view kv = moe_kv_view(&d->kv, layer);
+	struct heads hd = heads_of(d, a, part);
+	size_t hidden = (size_t)d->m->hidden;
+	float *x = d->buf.x + (size_t)part->row * hidden;
+	float *h = d->buf.h + (size_t)part->row * hidden;
+
+	TRY(op->rmsnorm(d->b, NULL, h, x, part->rows, d->m->hidden, v->attn_norm, d->m->norm_eps, e));
+	TRY(project(d, layer, h, &hd, e));
+	TRY(norm_heads(d, a, v, &hd, e));
+	TRY(clip_heads(d, a, &hd, e));
+	TRY(op->rope(d->b, NULL, hd.q, positions, hd.rows, a->heads, a->head_dim, &a->rope, e));
+	TRY(op->rope(d->b, NULL, hd.k, positions, hd.rows, a->kv_heads, a->head_dim, &a->rope, e));
+	/* Rows in seqs count from the pass's first row. */
+	TRY(op->kv_store(d->b, NULL, kv, d->buf.k, d->buf.v, seqs, part->n, a, e));
+	TRY(op->attention(d->b, NULL, d->buf.mixed, d->buf.q, kv, seqs, part->n, a, e));
+	TRY(op->matmul(d->b, NULL, h, d->buf.mixed + (size_t)part->row * hd.q_width, part->rows, &d->w.layers[layer].o,
+	               v->o_bias, e));
+	return op->add(d->b, NULL, x, h, (size_t)part->rows * hidden, e);
+}
+
+/* ---- the pass ---- */
+
+int moe_decoder_run(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e)
+{
+	struct moe_part *all = &p->all;
+
+	TRY(d->b->ops->embed(d->b, NULL, d->buf.x, p->ids, all->rows, &d->w.embed, e));
+	for (int l = 0; l < d->m->n_layers && all->rows > 0; l++) {
+		TRY(attend(d, l, p, all, e));
+		TRY(moe_decoder_ffn(d, l, p, all, e));
+	}
+	return 0;
+}
+
+int moe_decoder_head(struct moe_decoder *d, const int32_t *rows, int n, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	int hidden = d->m->hidden;
+	float *h = d->buf.h;
+
+	/* One part a row: combine gathers. */
+	TRY(op->combine(d->b, NULL, h, d->buf.x, rows, n, 1, hidden, e));
+	TRY(op->rmsnorm(d->b, NULL, h, h, n, hidden, d->vectors.final_norm, d->m->norm_eps, e));
+	return op->matmul(d->b, NULL, d->buf.logits, h, n, &d->w.head, NULL, e);
+}
+
+int moe_decoder_logits(struct moe_decoder *d, int i, const float **logits, struct moe_err *e)
+{
+	size_t vocab = (size_t)d->m->vocab;
+
+	TRY(d->b->ops->copy_out(d->b, NULL, d->host.logits, d->buf.logits + (size_t)i * vocab, vocab * sizeof(float), e));
+	*logits = d->host.logits;
+	return d->b->ops->sync(d->b, NULL, e);
+}

@@ -1,0 +1,472 @@
+/* The engine: requests in, steps, events out.
+ *
+ * A request waits in a queue ordered by priority and submission; it is admitted when a place and all the KV blocks it may
+ * ever need are free, strictly in order, so a large request at the head is not overtaken for ever.  Having its blocks
+ * it can always be finished.  It leaves at once when it ends. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/private.h"
+
+struct moe_engine {
+	struct moe_engine_config config;
+	const struct moe_tensors *base;
+	struct moe_decoder d;
+	struct moe_seq **running;    /* [max_sequences], in order of admission */
+	int n_running;
+	struct moe_seq *waiting, *last_waiting;
+	int n_waiting;
+	uint64_t last_id;
+	struct moe_engine_stats stats;
+};
+
+const char *moe_finish_name(enum moe_finish f)
+{
+	static const char *const names[] = {"stop", "length", "error", "cancelled"};
+
+	return f >= MOE_FINISH_STOP && f <= MOE_FINISH_CANCELLED ? names[f] : "error";
+}
+
+/* ---- opening and closing ---- */
+
+int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, struct moe_backend *b,
+                   struct moe_experts *x, const struct moe_engine_config *c, struct moe_engine **out, struct moe_err *e)
+{
+	struct moe_engine_sizes sizes;
+	struct moe_engine *g;
+	int rc;
+
+	TRY(moe_engine_sizes(m, c, &sizes, e));
+	TRY(moe_engine_fits(c, &sizes, moe_memory_available(), e));
+	g = moe_calloc(1, sizeof *g, "the engine", e);
+	if (!g)
+		return MOE_E_NOMEM;
+	g->config = *c;
+	g->base = base;
+	g->running = moe_calloc((size_t)c->max_sequences, sizeof *g->running, "the engine", e);
+	rc = g->running ? moe_decoder_open(&g->d, m, base, b, x, c, &sizes, e) : MOE_E_NOMEM;
+	if (rc != 0) {
+		moe_engine_free(g);
+		return rc;
+	}
+	g->stats.kv_bytes = sizes.memory.kv;
+	*out = g;
+	return 0;
+}
+
+static void free_list(struct moe_seq *s)
+{
+	while (s) {
+		struct moe_seq *next = s->next;
+
+		moe_seq_free(s);
+		s = next;
+	}
+}
+
+void moe_engine_free(struct moe_engine *g)
+{
+	if (!g)
+		return;
+	for (int i = 0; i < g->n_running; i++)
+		moe_seq_free(g->running[i]);
+	free_list(g->waiting);
+	moe_decoder_close(&g->d);
+	free(g->running);
+	free(g);
+}
+
+void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx)
+{
+	g->d.on_route = fn;
+	g->d.ctx_route = ctx;
+}
+
+struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
+{
+	struct moe_engine_stats s = g->stats;
+
+	s.running = g->n_running;
+	s.waiting = g->n_waiting;
+	s.kv_blocks = (size_t)g->d.kv.n_blocks;
+	s.kv_blocks_used = (size_t)(g->d.kv.n_blocks - g->d.kv.n_free);
+	return s;
+}
+
+/* ---- requests ---- */
+
+static int check_sampling(const struct moe_sampling *s, struct moe_err *e)
+{
+	if (!(s->temperature >= 0.0f) || !isfinite(s->temperature))
+		return moe_fail(e, MOE_E_RANGE, "temperature %g is not 0 or more", (double)s->temperature);
+	if (s->top_k < 0)
+		return moe_fail(e, MOE_E_RANGE, "top_k %d is below 0", s->top_k);
+	if (!(s->top_p >= 0.0f && s->top_p <= 1.0f))
+		return moe_fail(e, MOE_E_RANGE, "top_p %g is outside 0 to 1", (double)s->top_p);
+	if (!(s->min_p >= 0.0f && s->min_p <= 1.0f))
+		return moe_fail(e, MOE_E_RANGE, "min_p %g is outside 0 to 1", (double)s->min_p);
+	return 0;
+}
+
+static int check_tokens(const struct moe_engine *g, const struct moe_request *r, struct moe_err *e)
+{
+	int vocab = g->d.m->vocab;
+
+	if (r->n_tokens < 1 || !r->tokens)
+		return moe_fail(e, MOE_E_RANGE, "the prompt has no tokens");
+	for (int i = 0; i < r->n_tokens; i++)
+		if (r->tokens[i] < 0 || r->tokens[i] >= vocab)
+			return moe_fail(e, MOE_E_RANGE, "token %d (number %d of the prompt) is outside the vocabulary of %d",
+			                r->tokens[i], i, vocab);
+	return 0;
+}
+
+/* How many positions the request may come to. */
+static int check_length(const struct moe_engine *g, const struct moe_request *r, int *positions, struct moe_err *e)
+{
+	int ctx = g->config.ctx, kv = g->d.kv.n_blocks * MOE_KV_BLOCK;
+	int most = ctx < kv ? ctx : kv;
+	int64_t need = r->n_tokens;
+
+	if (r->max_tokens < 0)
+		return moe_fail(e, MOE_E_RANGE, "max_tokens %d is below 0", r->max_tokens);
+	if (!r->score)
+		need += r->max_tokens > 0 ? r->max_tokens : 1;
+	if (need > ctx)
+		return moe_fail(e, MOE_E_RANGE, "a prompt of %d tokens and %d to generate do not fit a context of %d positions",
+		                r->n_tokens, (int)(need - r->n_tokens), ctx);
+	if (need > kv)
+		return moe_fail(e, MOE_E_RANGE, "a prompt of %d tokens and %d to generate do not fit the KV memory of %d positions",
+		                r->n_tokens, (int)(need - r->n_tokens), kv);
+	*positions = r->score || r->max_tokens > 0 ? (int)need : most;
+	return 0;
+}
+
+/* Behind all of at least its priority. */
+static void enqueue(struct moe_engine *g, struct moe_seq *s)
+{
+	struct moe_seq **at = &g->waiting;
+
+	if (g->last_waiting && g->last_waiting->priority >= s->priority)
+		at = &g->last_waiting->next;
+	else
+		while (*at && (*at)->priority >= s->priority)
+			at = &(*at)->next;
+	s->next = *at;
+	*at = s;
+	if (!s->next)
+		g->last_waiting = s;
+	g->n_waiting++;
+}
+
+int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_t *id, struct moe_err *e)
+{
+	struct moe_seq *s;
+	int positions = 0;
+
+	TRY(check_tokens(g, r, e));
+	TRY(check_sampling(&r->sampling, e));
+	TRY(check_length(g, r, &positions, e));
+	if (!(r->timeout >= 0.0))
+		return moe_fail(e, MOE_E_RANGE, "a timeout of %g s is below 0", r->timeout);
+	s = moe_seq_new(r, positions, e);
+	if (!s)
+		return MOE_E_NOMEM;
+	s->id = ++g->last_id;
+	enqueue(g, s);
+	if (id)
+		*id = s->id;
+	return 0;
+}
+
+void moe_engine_cancel(struct moe_engine *g, uint64_t id)
+{
+	for (int i = 0; i < g->n_running; i++)
+		if (g->running[i]->id == id)
+			g->running[i]->cancelled = true;
+	for (struct moe_seq *s = g->waiting; s; s = s->next)
+		if (s->id == id)
+			s->cancelled = true;
+}
+
+/* ---- ending ---- */
+
+static struct moe_event event_of(const struct moe_seq *s, enum moe_event_kind kind)
+{
+	return (struct moe_event){.kind = kind,
+	                          .id = s->id,
+	                          .user = s->user,
+	                          .finish = s->finish,
+	                          .prompt_tokens = s->n_prompt,
+	                          .completion_tokens = s->n_made};
+}
+
+/* Their last events; the callback may submit meanwhile, so they are in no list of the engine's any more. */
+static void say_goodbye(struct moe_engine *g, struct moe_seq *list)
+{
+	for (struct moe_seq *s = list; s; s = s->next) {
+		struct moe_event ev = event_of(s, MOE_EV_DONE);
+
+		if (s->finish == MOE_FINISH_ERROR)
+			ev.err = &s->err;
+		g->config.on_event(g->config.ctx_event, &ev);
+	}
+	free_list(list);
+}
+
+static void check_time(struct moe_seq *s, uint64_t now)
+{
+	if (s->cancelled)
+		moe_seq_end(s, MOE_FINISH_CANCELLED);
+	else if (s->deadline && now >= s->deadline)
+		moe_seq_time_out(s);
+}
+
+static void leave(struct moe_engine *g, struct moe_seq *s)
+{
+	if (s->holds_blocks)
+		moe_kv_give(&g->d.kv, s->blocks, s->n_blocks);
+	s->holds_blocks = false;
+}
+
+/* Take what has ended out of the running ones, in their order. */
+static void retire(struct moe_engine *g)
+{
+	struct moe_seq *gone = NULL, **end = &gone;
+	int kept = 0;
+
+	for (int i = 0; i < g->n_running; i++) {
+		struct moe_seq *s = g->running[i];
+
+		if (!s->ended) {
+			g->running[kept++] = s;
+			continue;
+		}
+		leave(g, s);
+		s->next = NULL;
+		*end = s;
+		end = &s->next;
+	}
+	g->n_running = kept;
+	say_goodbye(g, gone);
+}
+
+/* The same for the queue. */
+static void retire_waiting(struct moe_engine *g)
+{
+	struct moe_seq *gone = NULL, **end = &gone, **at = &g->waiting;
+	uint64_t now = moe_now_ns();
+
+	g->last_waiting = NULL;
+	while (*at) {
+		struct moe_seq *s = *at;
+
+		check_time(s, now);
+		if (!s->ended) {
+			g->last_waiting = s;
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		g->n_waiting--;
+		s->next = NULL;
+		*end = s;
+		end = &s->next;
+	}
+	say_goodbye(g, gone);
+}
+
+static void retire_late(struct moe_engine *g)
+{
+	uint64_t now = moe_now_ns();
+
+	for (int i = 0; i < g->n_running; i++)
+		check_time(g->running[i], now);
+	retire(g);
+	retire_waiting(g);
+}
+
+/* ---- admission ---- */
+
+static bool anyone_generating(const struct moe_engine *g)
+{
+	for (int i = 0; i < g->n_running; i++)
+		if (moe_seq_generating(g->running[i]))
+			return true;
+	return false;
+}
+
+static void admit(struct moe_engine *g)
+{
+	bool generating = anyone_generating(g);
+
+	while (g->waiting && g->n_running < g->config.max_sequences) {
+		struct moe_seq *s = g->waiting;
+
+		if (!moe_kv_take(&g->d.kv, s->blocks, s->n_blocks))
+			break;
+		s->holds_blocks = true;
+		g->waiting = s->next;
+		if (!g->waiting)
+			g->last_waiting = NULL;
+		g->n_waiting--;
+		g->running[g->n_running++] = s;
+		g->stats.admitted_while_decoding += generating;
+	}
+	if (g->n_running > g->stats.most_running)
+		g->stats.most_running = g->n_running;
+}
+
+/* ---- what the rows say ---- */
+
+/* A row whose logits are wanted. */
+struct row {
+	struct moe_seq *s;
+	int position;                /* of the row's input; its logits are for the next */
+};
+
+static bool is_eos(const struct moe_model *m, int32_t token)
+{
+	for (int i = 0; i < m->n_eos; i++)
+		if (m->eos[i] == token)
+			return true;
+	return false;
+}
+
+static int send(struct moe_engine *g, const struct moe_event *ev)
+{
+	return g->config.on_event(g->config.ctx_event, ev);
+}
+
+static void score(struct moe_engine *g, struct moe_seq *s, int position, int best, const float *logits)
+{
+	struct moe_event ev = event_of(s, MOE_EV_SCORE);
+
+	ev.position = position;
+	ev.token = best;
+	ev.logits = logits;
+	if (position + 1 < s->n_prompt)
+		ev.logprob = (float)moe_logprob(logits, g->d.m->vocab, s->prompt[position + 1]);
+	if (send(g, &ev) != 0 || position + 1 == s->n_prompt)
+		moe_seq_end(s, MOE_FINISH_STOP);
+}
+
+static void generate(struct moe_engine *g, struct moe_seq *s, int position, int best, const float *logits)
+{
+	const struct moe_model *m = g->d.m;
+	int token = moe_sample(&s->sampling, logits, m->vocab, best, (uint64_t)position + 1, g->d.host.p, g->d.host.order);
+	struct moe_event ev;
+
+	if (!s->ignore_eos && is_eos(m, token)) {
+		moe_seq_end(s, MOE_FINISH_STOP);
+		return;
+	}
+	s->last = token;
+	s->n_made++;
+	g->stats.generated++;
+	ev = event_of(s, MOE_EV_TOKEN);
+	ev.position = position + 1;
+	ev.token = token;
+	ev.logits = logits;
+	ev.logprob = (float)moe_logprob(logits, m->vocab, token);
+	if (send(g, &ev) != 0)
+		moe_seq_end(s, MOE_FINISH_STOP);
+	else if (s->n_made == s->max_tokens)
+		moe_seq_end(s, MOE_FINISH_LENGTH);
+}
+
+static void speak(struct moe_engine *g, const struct row *r, const float *logits)
+{
+	int best = moe_argmax(logits, g->d.m->vocab);
+	struct moe_err why;
+
+	if (best < 0) {
+		moe_fail(&why, MOE_E_INPUT, "logits at position %d are not finite", r->position);
+		moe_seq_fail(r->s, &why);
+	} else if (r->s->score) {
+		score(g, r->s, r->position, best, logits);
+	} else {
+		generate(g, r->s, r->position, best, logits);
+	}
+}
+
+/* Head and events of n rows, n <= logits_rows. */
+static int speak_rows(struct moe_engine *g, const struct row *rows, const int32_t *at, int n, struct moe_err *e)
+{
+	TRY(moe_decoder_head(&g->d, at, n, e));
+	for (int i = 0; i < n; i++) {
+		const float *logits;
+
+		if (rows[i].s->ended)
+			continue; /* ended at an earlier row of this step */
+		TRY(moe_decoder_logits(&g->d, i, &logits, e));
+		speak(g, &rows[i], logits);
+	}
+	return 0;
+}
+
+/* The rows whose logits someone wants: all of a scored prompt, else a sequence's last once its prompt is read.  They
+ * go through the head a few at a time, so its memory does not grow with the prompt. */
+static int speak_all(struct moe_engine *g, const struct moe_pass *p, struct moe_err *e)
+{
+	struct row rows[MOE_LOGITS_ROWS];
+	int32_t at[MOE_LOGITS_ROWS];
+	int n = 0;
+
+	for (int i = 0; i < p->all.n; i++) {
+		struct moe_seq *s = p->seq[i];
+		const struct moe_attn_seq *a = &p->attn[i];
+		int first = s->score ? 0 : moe_seq_generating(s) ? a->rows - 1 : a->rows;
+
+		for (int r = first; r < a->rows; r++) {
+			rows[n] = (struct row){s, a->pos + r};
+			at[n++] = a->row + r;
+			if (n == g->d.logits_rows) {
+				TRY(speak_rows(g, rows, at, n, e));
+				n = 0;
+			}
+		}
+	}
+	return n > 0 ? speak_rows(g, rows, at, n, e) : 0;
+}
+
+/* ---- the step ---- */
+
+static int pass(struct moe_engine *g, struct moe_err *e)
+{
+	struct moe_host_buffers *h = &g->d.host;
+	struct moe_pass p = {.ids = h->ids, .positions = h->positions, .attn = h->attn, .seq = h->seq};
+
+	moe_pass_build(&p, g->running, g->n_running, g->config.chunk);
+	g->stats.steps++;
+	g->stats.rows += (uint64_t)p.all.rows;
+	TRY(moe_decoder_run(&g->d, &p, e));
+	/* Weights may have been read from a file that was cut short meanwhile. */
+	TRY(moe_tensors_check(g->base, e));
+	for (int i = 0; i < p.all.n; i++)
+		p.seq[i]->n_done += p.attn[i].rows;
+	return speak_all(g, &p, e);
+}
+
+int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e)
+{
+	struct moe_err why = MOE_ERR_INIT;
+	int rc = 0;
+
+	retire_late(g);
+	admit(g);
+	if (g->n_running > 0) {
+		rc = pass(g, &why);
+		for (int i = 0; i < g->n_running && rc != 0; i++)
+			moe_seq_fail(g->running[i], &why);
+		retire(g);
+	}
+	if (busy)
+		*busy = g->n_running > 0 || g->n_waiting > 0;
+	if (rc != 0 && e)
+		*e = why;
+	return rc;
+}

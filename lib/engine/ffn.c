@@ -1,0 +1,291 @@
+/* The second half of a layer: gate, experts wherever they are, shared expert, and what happens when rows fail. */
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "engine/private.h"
+
+#define BUSY_PAUSE_NS 500000L
+#define BUSY_PATIENCE_NS 10000000000ull /* with no deadline given */
+
+/* A batch under way. */
+struct flight {
+	struct moe_batch batch;
+	uint64_t ticket;
+	uint64_t step_limit;         /* when the layer's time is up, whoever waits; 0: never */
+	int rc;                      /* of submit, then of wait */
+	struct moe_err why;
+};
+
+static float *rows_of(const struct moe_decoder *d, float *base, const struct moe_part *part)
+{
+	return base + (size_t)part->row * (size_t)d->m->hidden;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	if (a == 0 || b == 0)
+		return a + b;
+	return a < b ? a : b;
+}
+
+/* ---- gate ---- */
+
+static int norm(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
+{
+	return d->b->ops->rmsnorm(d->b, NULL, rows_of(d, d->buf.h, part), rows_of(d, d->buf.x, part), part->rows,
+	                          d->m->hidden, d->vectors.layers[layer].ffn_norm, d->m->norm_eps, e);
+}
+
+/* Every row's experts and their weights, in the host's memory when this returns. */
+static int choose(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	const struct moe_ffn *f = &d->m->layers[layer].ffn;
+	size_t at = (size_t)part->row * (size_t)f->gate.top_k;
+	size_t n = (size_t)part->rows * (size_t)f->gate.top_k;
+	float *logits = d->buf.gate + (size_t)part->row * (size_t)f->experts;
+
+	TRY(op->matmul(d->b, NULL, logits, rows_of(d, d->buf.h, part), part->rows, &d->w.layers[layer].gate, NULL, e));
+	TRY(op->gate(d->b, NULL, logits, part->rows, f->experts, &f->gate, d->buf.choice + at, d->buf.weight + at, e));
+	TRY(op->copy_out(d->b, NULL, d->host.choice + at, d->buf.choice + at, n * sizeof(int32_t), e));
+	TRY(op->copy_out(d->b, NULL, d->host.weight + at, d->buf.weight + at, n * sizeof(float), e));
+	return op->sync(d->b, NULL, e);
+}
+
+/* ---- experts ---- */
+
+/* Deadline, priority and trace of the batch: the most pressing of its sequences. */
+static void press(struct flight *f, const struct moe_pass *p, const struct moe_part *part)
+{
+	f->batch.deadline = f->step_limit;
+	f->batch.trace = p->seq[part->first]->id;
+	f->batch.priority = p->seq[part->first]->priority;
+	for (int i = part->first; i < part->first + part->n; i++) {
+		const struct moe_seq *s = p->seq[i];
+
+		f->batch.deadline = earlier(f->batch.deadline, s->deadline);
+		if (s->priority > f->batch.priority)
+			f->batch.priority = s->priority;
+	}
+}
+
+/* Busy means later: ask again until the batch's time is up. */
+static void submit(struct moe_decoder *d, struct flight *f)
+{
+	uint64_t until = f->batch.deadline ? f->batch.deadline : moe_now_ns() + BUSY_PATIENCE_NS;
+	struct timespec pause = {0, BUSY_PAUSE_NS};
+
+	for (;;) {
+		f->rc = d->x->ops->submit(d->x, &f->batch, &f->ticket, &f->why);
+		if (f->rc != MOE_E_BUSY || moe_now_ns() >= until)
+			return;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void begin(struct moe_decoder *d, int layer, const struct moe_pass *p, const struct moe_part *part,
+                  struct flight *f)
+{
+	int k = d->m->layers[layer].ffn.gate.top_k;
+
+	f->batch = (struct moe_batch){
+		.layer = layer,
+		.rows = part->rows,
+		.k = k,
+		.x = rows_of(d, d->buf.h, part),
+		.ids = d->host.choice + (size_t)part->row * (size_t)k,
+		.weights = d->host.weight + (size_t)part->row * (size_t)k,
+		.y = rows_of(d, d->buf.y, part),
+		.failed = d->host.failed + part->row,
+	};
+	f->why = (struct moe_err)MOE_ERR_INIT;
+	press(f, p, part);
+	memset(f->batch.failed, 0, (size_t)part->rows);
+	submit(d, f);
+	if (f->rc != 0)
+		memset(f->batch.failed, 1, (size_t)part->rows);
+}
+
+static void finish(struct moe_decoder *d, struct flight *f)
+{
+	size_t rows = (size_t)f->batch.rows;
+
+	if (f->rc != 0)
+		return; /* never began */
+	f->rc = d->x->ops->wait(d->x, f->ticket, &f->why);
+	if (f->rc != 0 && !memchr(f->batch.failed, 1, rows))
+		memset(f->batch.failed, 1, rows); /* no row named: trust none */
+}
+
+/* ---- failures ---- */
+
+static bool has_failed_row(const struct moe_decoder *d, const struct moe_attn_seq *a)
+{
+	return memchr(d->host.failed + a->row, 1, (size_t)a->rows) != NULL;
+}
+
+/* End the sequences that a failed batch takes with it.  A batch's time is that of its most pressing sequence, so after a
+ * timeout those with time left are not at fault.  Returns whether one of them lacks rows: the batch must be run
+ * again for those that are left.  That ends: each time at least the most pressing one is gone. */
+static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part, const struct flight *f)
+{
+	uint64_t now = moe_now_ns();
+	bool timed_out = (f->rc == MOE_E_TIMEOUT || f->rc == MOE_E_BUSY) && f->batch.deadline && now >= f->batch.deadline;
+	bool again = false;
+
+	for (int i = part->first; i < part->first + part->n; i++) {
+		struct moe_seq *s = p->seq[i];
+		bool hit = has_failed_row(d, &p->attn[i]);
+		uint64_t limit = earlier(f->step_limit, s->deadline);
+
+		if (timed_out && s->deadline && now >= s->deadline)
+			moe_seq_time_out(s);
+		else if (hit && timed_out && (limit == 0 || now < limit))
+			again = true;
+		else if (hit)
+			moe_seq_fail(s, &f->why);
+	}
+	return again;
+}
+
+/* Close the ranks of a part: rows of ended sequences go, those behind move up. */
+static int drop_ended(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	int32_t *from = d->host.slots;
+	int rows = 0, n = 0;
+
+	for (int i = part->first; i < part->first + part->n; i++) {
+		struct moe_attn_seq a = p->attn[i];
+
+		if (p->seq[i]->ended)
+			continue;
+		for (int r = 0; r < a.rows; r++) {
+			from[rows + r] = a.row - part->row + r;
+			p->positions[part->row + rows + r] = p->positions[a.row + r];
+			p->ids[part->row + rows + r] = p->ids[a.row + r];
+		}
+		a.row = part->row + rows;
+		rows += a.rows;
+		p->attn[part->first + n] = a;
+		p->seq[part->first + n++] = p->seq[i];
+	}
+	part->rows = rows;
+	part->n = n;
+	if (rows == 0)
+		return 0;
+	/* One part a row: combine gathers.  It may not gather in place. */
+	TRY(op->combine(d->b, NULL, rows_of(d, d->buf.h, part), rows_of(d, d->buf.x, part), from, rows, 1, d->m->hidden, e));
+	TRY(op->sync(d->b, NULL, e)); /* `from` is read until here */
+	for (int r = 0; r < rows; r++)
+		from[r] = r;
+	TRY(op->combine(d->b, NULL, rows_of(d, d->buf.x, part), rows_of(d, d->buf.h, part), from, rows, 1, d->m->hidden, e));
+	return op->sync(d->b, NULL, e);
+}
+
+/* ---- the layers' two kinds ---- */
+
+static int shared_expert(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	const struct moe_ffn *f = &d->m->layers[layer].ffn;
+	const struct moe_layer_weights *w = &d->w.layers[layer];
+	const float *h = rows_of(d, d->buf.h, part);
+	float *z = rows_of(d, d->buf.z, part);
+	float *s = d->buf.switches + part->row;
+
+	if (f->shared_width == 0)
+		return 0;
+	TRY(op->ffn(d->b, NULL, z, h, part->rows, &w->shared, f->act,
+	            d->buf.inner + (size_t)part->row * (size_t)f->shared_width, e));
+	if (!f->shared_gate)
+		return 0;
+	TRY(op->matmul(d->b, NULL, s, h, part->rows, &w->shared_switch, NULL, e));
+	return op->sigmoid_scale(d->b, NULL, z, s, part->rows, d->m->hidden, e);
+}
+
+/* x += routed + shared, the two added to each other first. */
+static int add_up(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	size_t n = (size_t)part->rows * (size_t)d->m->hidden;
+
+	if (d->m->layers[layer].ffn.shared_width > 0)
+		TRY(op->add(d->b, NULL, rows_of(d, d->buf.y, part), rows_of(d, d->buf.z, part), n, e));
+	return op->add(d->b, NULL, rows_of(d, d->buf.x, part), rows_of(d, d->buf.y, part), n, e);
+}
+
+static void report_routes(const struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part,
+                          const struct moe_batch *b)
+{
+	if (!d->on_route)
+		return;
+	for (int i = part->first; i < part->first + part->n; i++) {
+		if (p->seq[i]->ended)
+			continue;
+		for (int r = 0; r < p->attn[i].rows; r++) {
+			size_t at = (size_t)(p->attn[i].row - part->row + r) * (size_t)b->k;
+
+			d->on_route(d->ctx_route, b->layer, p->seq[i]->id, p->attn[i].pos + r, b->ids + at, b->weights + at,
+			            b->k);
+		}
+	}
+}
+
+/* One try at the experts.  *again: sequences were dropped, and of the others some rows are still missing. */
+static int try_experts(struct moe_decoder *d, int layer, uint64_t step_limit, struct moe_pass *p, struct moe_part *part,
+                       bool *again, struct moe_err *e)
+{
+	struct flight f = {.step_limit = step_limit};
+	int rc;
+
+	*again = false;
+	TRY(norm(d, layer, part, e));
+	TRY(choose(d, layer, part, e));
+	begin(d, layer, p, part, &f);
+	rc = shared_expert(d, layer, part, e);
+	if (rc != 0) {
+		if (f.rc == 0)
+			d->x->ops->cancel(d->x, f.ticket);
+		return rc;
+	}
+	finish(d, &f);
+	if (f.rc != 0)
+		*again = judge(d, p, part, &f);
+	if (!*again) {
+		report_routes(d, p, part, &f.batch);
+		/* Rows of ended sequences hold anything; they go right after. */
+		TRY(add_up(d, layer, part, e));
+	}
+	return f.rc != 0 ? drop_ended(d, p, part, e) : 0;
+}
+
+static int moe(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
+{
+	uint64_t limit = d->step_timeout > 0.0 ? moe_now_ns() + (uint64_t)(d->step_timeout * 1e9) : 0;
+	bool again = true;
+
+	while (again && part->rows > 0)
+		TRY(try_experts(d, layer, limit, p, part, &again, e));
+	return 0;
+}
+
+static int dense(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
+{
+	const struct moe_backend_ops *op = d->b->ops;
+	const struct moe_ffn *f = &d->m->layers[layer].ffn;
+	float *y = rows_of(d, d->buf.y, part);
+
+	TRY(norm(d, layer, part, e));
+	TRY(op->ffn(d->b, NULL, y, rows_of(d, d->buf.h, part), part->rows, &d->w.layers[layer].ffn, f->act,
+	            d->buf.inner + (size_t)part->row * (size_t)f->width, e));
+	return op->add(d->b, NULL, rows_of(d, d->buf.x, part), y, (size_t)part->rows * (size_t)d->m->hidden, e);
+}
+
+int moe_decoder_ffn(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
+{
+	if (d->m->layers[layer].ffn.kind == MOE_FFN_DENSE)
+		return dense(d, layer, part, e);
+	return moe(d, layer, p, part, e);
+}

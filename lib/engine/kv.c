@@ -1,0 +1,96 @@
+/* The KV store: blocks of MOE_KV_BLOCK positions, each holding them for all layers.
+ *
+ * Sequences hold blocks, not ranges, so memory does not fragment; a block's number is the same in every layer. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/private.h"
+
+static bool layer_floats(const struct moe_attention *a, size_t *floats)
+{
+	size_t n;
+
+	return moe_mul_size((size_t)a->kv_heads, (size_t)a->head_dim, &n) && moe_mul_size(n, 2 * MOE_KV_BLOCK, floats);
+}
+
+bool moe_kv_block_floats(const struct moe_model *m, size_t *floats)
+{
+	size_t sum = 0;
+
+	for (int l = 0; l < m->n_layers; l++) {
+		size_t n;
+
+		if (!layer_floats(&m->layers[l].attn, &n) || !moe_add_size(sum, n, &sum))
+			return false;
+	}
+	*floats = sum;
+	return true;
+}
+
+int moe_kv_blocks_for(int positions)
+{
+	return positions / MOE_KV_BLOCK + (positions % MOE_KV_BLOCK != 0);
+}
+
+int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, int n_blocks, struct moe_err *e)
+{
+	size_t bytes, at = 0;
+	void *mem = NULL;
+
+	*kv = (struct moe_kv){.b = b, .n_blocks = n_blocks, .n_free = n_blocks};
+	if (!moe_kv_block_floats(m, &kv->block_floats) || !moe_mul_size(kv->block_floats, sizeof(float), &bytes) ||
+	    !moe_mul_size(bytes, (size_t)n_blocks, &bytes))
+		return moe_fail(e, MOE_E_NOMEM, "the KV cache's size overflows");
+	kv->layer_at = moe_calloc((size_t)m->n_layers, sizeof *kv->layer_at, "the KV cache", e);
+	kv->free = moe_calloc((size_t)n_blocks, sizeof *kv->free, "the KV cache", e);
+	if (!kv->layer_at || !kv->free) {
+		moe_kv_close(kv);
+		return MOE_E_NOMEM;
+	}
+	for (int l = 0; l < m->n_layers; l++) {
+		size_t n = 0;
+
+		layer_floats(&m->layers[l].attn, &n);
+		kv->layer_at[l] = at;
+		at += n;
+	}
+	for (int i = 0; i < n_blocks; i++)
+		kv->free[i] = n_blocks - 1 - i;
+
+	int rc = b->ops->alloc(b, bytes, &mem, e);
+
+	kv->mem = mem;
+	if (rc != 0)
+		moe_kv_close(kv);
+	return rc;
+}
+
+void moe_kv_close(struct moe_kv *kv)
+{
+	if (kv->mem)
+		kv->b->ops->release(kv->b, kv->mem);
+	free(kv->layer_at);
+	free(kv->free);
+	*kv = (struct moe_kv){0};
+}
+
+bool moe_kv_take(struct moe_kv *kv, int32_t *blocks, int n)
+{
+	if (n > kv->n_free)
+		return false;
+	for (int i = 0; i < n; i++)
+		blocks[i] = kv->free[--kv->n_free];
+	return true;
+}
+
+void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n)
+{
+	for (int i = n - 1; i >= 0; i--)
+		kv->free[kv->n_free++] = blocks[i];
+}
+
+struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer)
+{
+	return (struct moe_kv_view){kv->mem + kv->layer_at[layer], kv->block_floats};
+}

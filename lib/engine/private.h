@@ -1,0 +1,208 @@
+/* Inside the engine: sequences, the KV store, the decoder and its memory. */
+#ifndef MOE_ENGINE_PRIVATE_H
+#define MOE_ENGINE_PRIVATE_H
+
+#include "engine/engine.h"
+
+/* Hand an error on.  For functions that hold nothing they would have to let go of. */
+#define TRY(call)                        \
+	do {                             \
+		int try_rc_ = (call);    \
+		if (try_rc_ != 0)        \
+			return try_rc_;  \
+	} while (0)
+
+/* ---- seq.c: one request and how far it is ---- */
+
+struct moe_seq {
+	uint64_t id;
+	void *user;
+	struct moe_sampling sampling;
+	bool ignore_eos, score, cancelled;
+	int priority;
+	double timeout;
+	uint64_t deadline;           /* moe_now_ns(); 0: none */
+
+	int32_t *prompt;             /* [n_prompt] */
+	int n_prompt, max_tokens;
+	int n_done;                  /* positions whose keys and values are in the KV store */
+	int n_made;                  /* tokens generated */
+	int32_t last;                /* the last of them: the input of position n_prompt + n_made - 1 */
+
+	int32_t *blocks;             /* [n_blocks], reserved from admission to the end */
+	int n_blocks;
+	bool holds_blocks;
+
+	bool ended;
+	enum moe_finish finish;
+	struct moe_err err;          /* with MOE_FINISH_ERROR */
+	struct moe_seq *next;
+};
+
+/* A copy of the request that may come to `positions` positions.  Caller owns, moe_seq_free. */
+struct moe_seq *moe_seq_new(const struct moe_request *r, int positions, struct moe_err *e);
+void moe_seq_free(struct moe_seq *s);
+/* The first end counts; later ones change nothing. */
+void moe_seq_end(struct moe_seq *s, enum moe_finish finish);
+void moe_seq_fail(struct moe_seq *s, const struct moe_err *why);
+void moe_seq_time_out(struct moe_seq *s);
+/* Token at the next position to compute. */
+int32_t moe_seq_input(const struct moe_seq *s, int position);
+bool moe_seq_generating(const struct moe_seq *s);
+
+/* ---- carve.c: one piece of memory cut into arrays ---- */
+
+/* With base NULL it only measures, so that plan and allocation cannot disagree. */
+struct moe_carve {
+	char *base;
+	size_t used;
+	bool overflow;
+};
+/* n * m elements of `size` bytes, 64-aligned; NULL while measuring. */
+void *moe_carve(struct moe_carve *c, size_t n, size_t m, size_t size);
+
+/* ---- kv.c: blocks of MOE_KV_BLOCK positions, each over all layers ---- */
+
+struct moe_kv {
+	struct moe_backend *b;
+	float *mem;
+	size_t block_floats;
+	size_t *layer_at;            /* [n_layers] floats from a block's start to the layer's part */
+	int32_t *free;               /* [n_free] stack of blocks nobody holds */
+	int n_blocks, n_free;
+};
+/* Floats of one block; false on overflow. */
+bool moe_kv_block_floats(const struct moe_model *m, size_t *floats);
+int moe_kv_blocks_for(int positions);
+int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, int n_blocks, struct moe_err *e);
+void moe_kv_close(struct moe_kv *kv);
+/* All n blocks or none. */
+bool moe_kv_take(struct moe_kv *kv, int32_t *blocks, int n);
+void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n);
+struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer);
+
+/* ---- buffers.c: the arrays of one step ---- */
+
+struct moe_buffers {                 /* the backend's memory; R = most rows of a step */
+	float *x;                    /* [R, H] residual stream */
+	float *h;                    /* [R, H] normed, and for short times other things of that shape */
+	float *q, *mixed;            /* [R, heads * head_dim] queries; attention's output */
+	float *k, *v;                /* [R, kv_heads * head_dim] */
+	float *y, *z;                /* [R, H] routed or dense output; shared expert's output */
+	float *gate;                 /* [R, E] */
+	int32_t *choice;             /* [R, K] */
+	float *weight;               /* [R, K] */
+	float *inner;                /* [R, I] of the dense or shared FFN */
+	float *switches;             /* [R] */
+	float *logits;               /* [logits_rows, V] */
+};
+struct moe_host_buffers {
+	int32_t *ids, *positions;    /* [R] */
+	struct moe_attn_seq *attn;   /* [max_sequences] */
+	struct moe_seq **seq;        /* [max_sequences] */
+	int32_t *choice;             /* [R, K] */
+	float *weight;               /* [R, K] */
+	uint8_t *failed;             /* [R] */
+	int32_t *slots;              /* [R] */
+	float *logits;               /* [V] one row */
+	float *p;                    /* [V] sampling */
+	int32_t *order;              /* [V] sampling */
+};
+void moe_buffers_place(struct moe_buffers *b, const struct moe_model *m, int rows, int logits_rows, struct moe_carve *c);
+void moe_host_buffers_place(struct moe_host_buffers *b, const struct moe_model *m, int rows, int sequences,
+                            struct moe_carve *c);
+
+/* ---- vectors.c: norm weights and biases as f32 ---- */
+
+struct moe_layer_vectors {
+	float *attn_norm, *ffn_norm, *q_norm, *k_norm, *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: absent */
+};
+struct moe_vectors {
+	float *final_norm;
+	struct moe_layer_vectors *layers;
+};
+/* Sizes come from the model alone; v->layers [n_layers] is the caller's. */
+void moe_vectors_place(struct moe_vectors *v, const struct moe_model *m, struct moe_carve *c);
+int moe_vectors_fill(const struct moe_vectors *v, const struct moe_model *m, const struct moe_base_weights *w,
+                     struct moe_backend *b, struct moe_err *e);
+
+/* ---- plan.c ---- */
+
+#define MOE_LOGITS_ROWS 64           /* most rows that share one pass over the head; more would only take memory */
+
+struct moe_engine_sizes {
+	int max_rows, logits_rows;
+	int kv_blocks, blocks_per_seq;   /* in all; of a sequence as long as ctx */
+	size_t block_bytes, seq_bytes;   /* seq_bytes: blocks_per_seq blocks */
+	size_t device_buffers, host_buffers, vectors;
+	struct moe_engine_memory memory;
+};
+int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *out,
+                     struct moe_err *e);
+/* MOE_E_NOMEM with the numbers when it is more than `available` bytes. */
+int moe_engine_fits(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t available,
+                    struct moe_err *e);
+
+/* ---- decoder.c: one pass of the model over a step's rows ---- */
+
+/* Rows row .. row + rows - 1, which are those of the pass's sequences first .. first + n - 1.  Layers work on parts, so that
+ * one part's attention can run while another's experts are in flight. */
+struct moe_part {
+	int row, rows, first, n;
+};
+/* What one step computes.  Sequences that fail on the way are dropped from it. */
+struct moe_pass {
+	int32_t *ids, *positions;    /* [row] */
+	struct moe_attn_seq *attn;   /* [sequence]; rows count from the pass's first */
+	struct moe_seq **seq;
+	struct moe_part all;
+};
+struct moe_decoder {
+	const struct moe_model *m;
+	struct moe_backend *b;
+	struct moe_experts *x;
+	double step_timeout;
+	struct moe_base_weights w;
+	struct moe_vectors vectors;
+	struct moe_buffers buf;
+	struct moe_host_buffers host;
+	int logits_rows;
+	struct moe_kv kv;
+	void *device_memory, *vector_memory, *host_memory;
+	moe_route_fn *on_route;
+	void *ctx_route;
+};
+int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,
+                     struct moe_backend *b, struct moe_experts *x, const struct moe_engine_config *c,
+                     const struct moe_engine_sizes *s, struct moe_err *e);
+void moe_decoder_close(struct moe_decoder *d);
+/* All layers.  Afterwards the residual stream of the rows still in the pass is ready for moe_decoder_head. */
+int moe_decoder_run(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e);
+/* Final norm and head of rows[0..n), n <= logits_rows. */
+int moe_decoder_head(struct moe_decoder *d, const int32_t *rows, int n, struct moe_err *e);
+/* Row i of the last head: [vocab], valid until the next call. */
+int moe_decoder_logits(struct moe_decoder *d, int i, const float **logits, struct moe_err *e);
+
+/* ---- ffn.c: the second half of a layer ---- */
+
+/* x += FFN(norm(x)) for a part.  Sequences whose experts failed are ended and dropped from the part. */
+int moe_decoder_ffn(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_err *e);
+
+/* ---- batch.c: which rows a step takes ---- */
+
+/* One row for every generating sequence, and prompt rows of the others, first come first, at most `chunk` in all. */
+void moe_pass_build(struct moe_pass *p, struct moe_seq *const *running, int n, int chunk);
+
+/* ---- softmax.c, sampling.c ---- */
+
+/* The highest, ties to the lowest index; -1 when a value is not finite. */
+int moe_argmax(const float *v, int n);
+/* Sum over i, in index order, of exp((v[i] - max) / temperature); each kept in p[i] unless p is NULL. */
+double moe_exp_sum(const float *v, int n, float max, float temperature, float *p);
+/* `best` is moe_argmax(logits).  p and order: [vocab] to work in. */
+int moe_sample(const struct moe_sampling *s, const float *logits, int vocab, int best, uint64_t position, float *p,
+               int32_t *order);
+/* Philox4x32-10: the four words of (key, counter). */
+void moe_philox(uint64_t key, uint64_t counter, uint32_t out[4]);
+
+#endif
