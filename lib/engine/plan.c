@@ -108,13 +108,13 @@ int moe_engine_plan(const struct moe_model *m, const struct moe_engine_config *c
 /* What to ask for instead, into text: fewer whole sequences, or shorter ones. */
 static void suggest(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t room, struct moe_buf *text)
 {
-	size_t sequences = room / s->seq_bytes;
-	size_t ctx = room / s->block_bytes / (size_t)c->max_sequences * MOE_KV_BLOCK;
 	size_t mib = room >> 20;
+	size_t sequences = (mib << 20) / s->seq_bytes;
+	size_t ctx = room / s->block_bytes / (size_t)c->max_sequences * MOE_KV_BLOCK;
 
 	if (sequences > (size_t)c->max_sequences)
 		sequences = (size_t)c->max_sequences;
-	if (sequences > 0 && mib > 0)
+	if (sequences > 0)
 		moe_buf_printf(text, NULL, ": --kv-memory %zuM would hold %zu such sequence%s", mib, sequences,
 		               sequences == 1 ? "" : "s");
 	if (ctx > 0 && ctx < (size_t)c->ctx)

@@ -10,26 +10,32 @@
 
 #define BLOCK 64
 
+union word {
+	float f;
+	int32_t i;
+};
+
 /* e^x for x <= 0 to about 1 ulp; below -87 (and NaN) as at -87.  x = n ln 2 + r, |r| <= ln 2 / 2; a polynomial in r
- * (Cephes' coefficients), times 2^n put together from bits. */
+ * (Cephes' coefficients), times 2^n put together from bits.  The bound is compared as whole numbers (with the sign
+ * bit set those grow with the magnitude), which compilers can do in vectors. */
 static inline float exp_negative(float x)
 {
-	float c = x > -87.0f ? x : -87.0f;
-	float n = (c * 1.44269504f + 12582912.0f) - 12582912.0f; /* adding 1.5 * 2^23 rounds to a whole number */
-	float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;    /* the first product is exact */
-	float p = 1.9875691500e-4f;
-	uint32_t bits;
-	float scale;
+	const union word lowest = {.f = -87.0f};
+	union word c = {.f = x}, scale;
+	float n, r, p = 1.9875691500e-4f;
 
+	c.i |= INT32_MIN;
+	c.i = c.i < lowest.i ? c.i : lowest.i;
+	n = (c.f * 1.44269504f + 12582912.0f) - 12582912.0f; /* adding 1.5 * 2^23 rounds to a whole number */
+	r = (c.f - n * 0.693359375f) + n * 2.12194440e-4f;    /* the first product is exact */
 	p = p * r + 1.3981999507e-3f;
 	p = p * r + 8.3334519073e-3f;
 	p = p * r + 4.1665795894e-2f;
 	p = p * r + 1.6666665459e-1f;
 	p = p * r + 5.0000001201e-1f;
 	p = p * (r * r) + r + 1.0f;
-	bits = (uint32_t)((int32_t)n + 127) << 23;
-	memcpy(&scale, &bits, sizeof scale);
-	return p * scale;
+	scale.i = ((int32_t)n + 127) * (1 << 23);
+	return p * scale.f;
 }
 
 int moe_argmax(const float *v, int n)
