@@ -22,10 +22,12 @@ void moe_map_close(struct moe_map *m);
  * before trusting what came of them.  Cheap (one load). */
 int moe_map_check(const struct moe_map *m, struct moe_err *e);
 
-/* Read a whole file of at most cap bytes; *data is terminated by a 0 that *len does not count; caller frees. */
+/* Read a whole file (or pipe) of at most cap bytes; *data is terminated by a 0 that *len (may be NULL) does not
+ * count; caller frees. */
 int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e);
 
-/* Write to PATH.tmp-PID, fsync, rename over PATH, fsync the folder.  On failure nothing of it is left. */
+/* Write to PATH.tmp-PID (PATH.tmp-PID-N when that is taken), fsync, rename over PATH, fsync the folder.  On failure
+ * nothing of it is left.  What is not a regular file (/dev/stdout) is written to, not replaced. */
 int moe_write_file(const char *path, const void *data, size_t len, struct moe_err *e);
 
 /* write(2) until all is written; EINTR and short writes handled. */

@@ -1,7 +1,8 @@
 /* JSON, strictly: the one place that knows cJSON.
  *
  * Reading accepts one whole RFC 8259 text in UTF-8 and nothing after it but white space; refuses \u0000,
- * lone surrogates, duplicate names in an object, nesting over MOE_JSON_DEPTH, and numbers that are not finite.
+ * lone surrogates, a byte order mark, duplicate names in an object, nesting over MOE_JSON_DEPTH, and numbers that
+ * are not finite or longer than 63 characters.  Messages tell the line, or the column when the text has one line.
  * The result is an immutable tree of our own: arrays index in O(1), objects look names up by hash,
  * names are case-sensitive. */
 #ifndef MOE_BASE_JSON_H
@@ -41,7 +42,8 @@ bool moe_json_bool(const struct moe_json *v, bool def);
 bool moe_json_int(const struct moe_json *v, int64_t *out);
 
 /* Checked reads of a member of object o.  `what` begins the message.  A key that is absent or null leaves *out as it is
- * and returns 0, unless `must`; wrong type, not whole, or outside [lo, hi]: MOE_E_INPUT naming the key. */
+ * and returns 0.  Absent though it `must` be there, wrong type, not whole, or outside [lo, hi]: MOE_E_INPUT naming the
+ * key. */
 int moe_json_need_int(const struct moe_json *o, const char *key, bool must, int64_t lo, int64_t hi, int64_t *out,
                       const char *what, struct moe_err *e);
 int moe_json_need_num(const struct moe_json *o, const char *key, bool must, double lo, double hi, double *out,
@@ -50,7 +52,7 @@ int moe_json_need_bool(const struct moe_json *o, const char *key, bool must, boo
 int moe_json_need_str(const struct moe_json *o, const char *key, bool must, const char **out, const char *what,
                       struct moe_err *e); /* points into the document */
 
-/* Print v (unformatted) as it was read, for keeping unknown keys. */
+/* Append v to out, unformatted, as it was read, long numbers digit by digit, for keeping unknown keys. */
 int moe_json_print(const struct moe_json *v, struct moe_buf *out, struct moe_err *e);
 
 /* Writing: a streaming writer into a moe_buf.  Misuse (a value where a key belongs) is a programmer's error; lack
@@ -75,7 +77,8 @@ void moe_jw_float(struct moe_jw *w, float v);
 void moe_jw_bool(struct moe_jw *w, bool v);
 void moe_jw_null(struct moe_jw *w);
 void moe_jw_json(struct moe_jw *w, const struct moe_json *v);     /* a value read before */
-/* The text, terminated, caller frees with free(); NULL and e filled when memory ran out. */
+/* The text, terminated by a 0 (no newline), caller frees with free(); NULL and e filled when memory ran out or it
+ * nests over MOE_JSON_DEPTH. */
 char *moe_jw_done(struct moe_jw *w, size_t *len, struct moe_err *e);
 void moe_jw_drop(struct moe_jw *w);
 

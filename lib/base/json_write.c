@@ -20,12 +20,11 @@ static void put(struct moe_jw *w, const char *s, size_t n)
 
 static void new_line(struct moe_jw *w)
 {
-	static const char spaces[2 * MOE_JSON_DEPTH + 1] = {[0 ... 2 * MOE_JSON_DEPTH - 1] = ' '};
-
 	if (!w->pretty)
 		return;
 	put(w, "\n", 1);
-	put(w, spaces, 2 * (size_t)w->depth);
+	for (int i = 0; i < w->depth; i++)
+		put(w, "  ", 2);
 }
 
 /* What separates a value from what stands before it.  In pretty form elements of an array stay on its line as long
@@ -179,6 +178,10 @@ void moe_jw_num(struct moe_jw *w, double v)
 
 	if (!isfinite(v)) {
 		moe_jw_null(w);
+		return;
+	}
+	if (v == floor(v) && fabs(v) < 1e15 && v != 0) { /* the same text, sooner; 0 may have a sign */
+		moe_jw_int(w, (int64_t)v);
 		return;
 	}
 	for (int digits = 15; digits <= 17; digits++) {

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -34,8 +35,8 @@ struct map {
 
 static struct guard *_Atomic guards;
 static uintptr_t page = 4096;
-static struct sigaction before;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct sigaction before; /* the handler that was there, for faults that are not ours */
+static pthread_mutex_t installing = PTHREAD_MUTEX_INITIALIZER;
 
 /* start is read twice: between the loads the guard may pass to another mapping, and a start of one with an end of
  * the other must not count. */
@@ -51,6 +52,14 @@ static struct guard *guard_of(uintptr_t addr, uintptr_t *end)
 	return NULL;
 }
 
+/* All of the rest: what lies after a lost page is lost too, and one fault is enough.  The system call itself, as
+ * we are in a signal handler and other threads read there meanwhile. */
+static bool put_zeros(uintptr_t from, uintptr_t end)
+{
+	return syscall(SYS_mmap, from, end - from, PROT_READ,
+	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != -1;
+}
+
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
 	int saved = errno;
@@ -60,9 +69,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	(void)context;
 	if (g) {
 		atomic_store(&g->cut, true);
-		/* All of the rest: what lies after a lost page is lost too, and one fault is enough. */
-		if (mmap((void *)from, end - from, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
-		         -1, 0) != MAP_FAILED) {
+		if (put_zeros(from, end)) {
 			errno = saved;
 			return;
 		}
@@ -74,13 +81,19 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	errno = saved;
 }
 
+/* At every opening, since other libraries set handlers of their own. */
 static void install(void)
 {
-	struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
+	struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO}, now;
 
-	page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	sigemptyset(&sa.sa_mask);
-	sigaction(SIGBUS, &sa, &before);
+	pthread_mutex_lock(&installing);
+	if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_sigaction != on_sigbus) {
+		page = (uintptr_t)sysconf(_SC_PAGESIZE);
+		before = now;
+		sigaction(SIGBUS, &sa, NULL);
+	}
+	pthread_mutex_unlock(&installing);
 }
 
 static struct guard *take_guard(struct moe_err *e)
@@ -148,7 +161,7 @@ int moe_map_open(const char *path, struct moe_map **out, struct moe_err *e)
 
 	if (!m)
 		return MOE_E_NOMEM;
-	pthread_once(&once, install);
+	install();
 	memcpy(m->path, path, n);
 	m->pub.path = m->path;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */

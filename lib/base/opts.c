@@ -28,11 +28,12 @@ static const struct moe_opt common[] = {
 static void print_opt(const struct moe_opt *o)
 {
 	char left[64];
-	int n = snprintf(left, sizeof left, "  %c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-	                 o->letter ? "," : " ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+	int n;
 
 	if (!o->help)
 		return;
+	n = snprintf(left, sizeof left, "  %c%c%s --%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+	             o->letter ? "," : " ", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
 	if (n <= 25)
 		printf("%-26s%s\n", left, o->help);
 	else

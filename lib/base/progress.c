@@ -7,7 +7,7 @@
 
 #define SECOND 1000000000u
 #define REDRAW (SECOND / 10)
-#define WIDTH 30
+#define WIDTH 16
 
 atomic_bool moe_bar_drawn;
 
@@ -28,7 +28,7 @@ static void draw(struct moe_progress *p, uint64_t now)
 	for (int i = 0; i < WIDTH; i++)
 		bar[i] = i < (int)(share * WIDTH) ? '#' : '.';
 	bar[WIDTH] = 0;
-	fprintf(stderr, MOE_BAR_WIPE "%.24s [%s] %3.0f%%  %s of %s  %s/s", p->what, bar, share * 100,
+	fprintf(stderr, MOE_BAR_WIPE "%.16s [%s] %3.0f%%  %s of %s  %s/s", p->what, bar, share * 100,
 	        moe_size_text((double)p->done, done), moe_size_text((double)p->total, total),
 	        moe_size_text((double)p->done / seconds, rate));
 	p->drawn = true;
