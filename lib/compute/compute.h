@@ -1,7 +1,7 @@
 /* Compute: the backend interface, the expert interface, numerics ids.
  *
  * One struct of functions per kind of device; the CPU is the reference and always there.  All sums have one written
- * order (moe-numerics in doc/decisions.md), so the bits of a result do not depend on rows in the batch, threads,
+ * order (doc/numerics.md), so the bits of a result do not depend on rows in the batch, threads,
  * chunks, or where an expert lies.  Shapes are written [outermost, ..., innermost], row-major. */
 #ifndef MOE_COMPUTE_H
 #define MOE_COMPUTE_H
@@ -157,11 +157,10 @@ int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p
 
 /* ---- numerics ---- */
 
-/* Everything that decides the bits: version of the sum order, weights' quants, activation, KV and wire types,
- * device kind.  As text ("sum1 w=bf16 a=f32 kv=f32 wire=f32 cpu") and as its XXH3-64. */
+/* What decides the bits besides the weights (those are the fingerprint's): version of the sum order, activation,
+ * KV and wire types, device kind.  As text ("sum1 a=f32 kv=f32 wire=f32 cpu") and as its XXH3-64. */
 #define MOE_NUMERICS_TEXT 160
-uint64_t moe_numerics_id(const struct moe_tensors *s, const struct moe_model *m, char text[MOE_NUMERICS_TEXT]);
-uint64_t moe_numerics_id_text(const char *text);
+uint64_t moe_numerics_id(char text[MOE_NUMERICS_TEXT]);
 
 /* Elementary functions with the same bits on every machine (polynomials in explicit fma, no libm). */
 float moe_expf(float x);

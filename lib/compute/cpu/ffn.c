@@ -1,0 +1,158 @@
+/* Gated FFNs, one or many: gate, up and activation in a first run of the team, down in a second.  Threads share pieces
+ * of (group, tile of rows, tile of outputs), so that one popular expert keeps all of them busy. */
+#include <string.h>
+
+#include "cpu.h"
+
+struct ffn {
+	struct moe_cpu *c;
+	const struct moe_expert_group *groups;
+	size_t n_groups;
+	const float *x, *weight;     /* weight [pairs] or NULL: 1 */
+	const int32_t *x_row;        /* [pairs] or NULL: pair p is row p */
+	float *hidden;               /* [pairs, I] */
+	float *y;                    /* [pairs, H] */
+};
+
+/* Which piece of which group; *first: the tile's first pair. */
+static struct moe_tile_at find_tile(const struct ffn *f, size_t piece, bool down, const struct moe_expert_group **group,
+                                    size_t *first)
+{
+	size_t i = moe_cpu_find(f->c->starts, f->n_groups, piece);
+	const struct moe_expert_group *g = &f->groups[i];
+	struct moe_cut cut = moe_cpu_cut(f->c->k, g->pairs, down ? &g->w.down : &g->w.gate);
+	struct moe_tile_at at = moe_cut_at(&cut, piece - f->c->starts[i]);
+
+	*group = g;
+	*first = (size_t)(g->first + at.row);
+	return at;
+}
+
+static void hidden_piece(void *arg, size_t piece, int worker)
+{
+	const struct ffn *f = arg;
+	const struct moe_kernels *k = f->c->k;
+	const struct moe_expert_group *g;
+	size_t first;
+	struct moe_tile_at at = find_tile(f, piece, false, &g, &first);
+	float *pack = moe_cpu_part(f->c, worker), *up = pack + MOE_PACK_FLOATS;
+	struct moe_tile t = moe_cpu_tile(&g->w.gate, &at, pack), u = moe_cpu_tile(&g->w.up, &at, pack);
+
+	t.x = f->x_row ? f->x : f->x + first * t.ldx;
+	t.x_row = f->x_row ? f->x_row + first : NULL;
+	t.ldy = (size_t)g->w.gate.rows;
+	t.y = f->hidden + first * t.ldy + at.out;
+	u.x = t.x;
+	u.x_row = t.x_row;
+	u.y = up;
+	u.ldy = (size_t)at.n;
+	k->tile(&t);
+	k->tile(&u);
+	for (size_t i = 0; i < (size_t)at.rows; i++)
+		k->silu_mul(t.y + i * t.ldy, t.y + i * t.ldy, up + i * u.ldy, (size_t)at.n);
+}
+
+static void down_piece(void *arg, size_t piece, int worker)
+{
+	const struct ffn *f = arg;
+	const struct moe_expert_group *g;
+	size_t first;
+	struct moe_tile_at at = find_tile(f, piece, true, &g, &first);
+	struct moe_tile t = moe_cpu_tile(&g->w.down, &at, moe_cpu_part(f->c, worker));
+
+	t.x = f->hidden + first * t.ldx;
+	t.ldy = (size_t)g->w.down.rows;
+	t.y = f->y + first * t.ldy + at.out;
+	f->c->k->tile(&t);
+	for (size_t i = 0; f->weight && i < (size_t)at.rows; i++)
+		f->c->k->scale(t.y + i * t.ldy, f->weight[first + i], (size_t)at.n);
+}
+
+/* Number the pieces of all groups. */
+static size_t number_pieces(struct ffn *f, bool down)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->n_groups; i++) {
+		const struct moe_expert_group *g = &f->groups[i];
+		struct moe_cut cut = moe_cpu_cut(f->c->k, g->pairs, down ? &g->w.down : &g->w.gate);
+
+		f->c->starts[i] = n;
+		n += moe_cut_tiles(&cut);
+	}
+	f->c->starts[f->n_groups] = n;
+	return n;
+}
+
+static int run(struct ffn *f, enum moe_act act, struct moe_err *e)
+{
+	int rc;
+
+	if (act != MOE_ACT_SILU)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "activation %d: not one the CPU has", (int)act);
+	if (f->n_groups == 0)
+		return 0;
+	rc = moe_cpu_scratch(f->c, MOE_PACK_FLOATS + MOE_TILE_FLOATS, e);
+	rc = rc ? rc : moe_cpu_starts(f->c, f->n_groups, e);
+	if (rc)
+		return rc;
+	moe_team_run(f->c->team, number_pieces(f, false), hidden_piece, f);
+	moe_team_run(f->c->team, number_pieces(f, true), down_piece, f);
+	return 0;
+}
+
+int moe_cpu_ffn(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
+                const struct moe_expert_weights *w, enum moe_act act, float *scratch, struct moe_err *e)
+{
+	struct moe_expert_group one = {*w, 0, rows};
+	struct ffn f = {.c = moe_cpu(b), .groups = &one, .n_groups = 1, .x = x, .hidden = scratch, .y = y};
+
+	(void)q;
+	return run(&f, act, e);
+}
+
+int moe_cpu_experts(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x,
+                    const struct moe_expert_group *groups, int n_groups, const int32_t *x_row, const float *weight,
+                    enum moe_act act, float *scratch, struct moe_err *e)
+{
+	struct ffn f = {moe_cpu(b), groups, (size_t)n_groups, x, weight, x_row, scratch, y};
+
+	(void)q;
+	return run(&f, act, e);
+}
+
+struct combine {
+	const struct moe_kernels *kernels;
+	float *y;
+	const float *parts;
+	const int32_t *slot;
+	size_t k, n;
+};
+
+static void combine_rows(void *arg, struct moe_range r)
+{
+	const struct combine *c = arg;
+
+	for (size_t i = r.from; i < r.to; i++) {
+		float *y = c->y + i * c->n;
+
+		for (size_t j = 0; j < c->k; j++) {
+			const float *part = c->parts + (size_t)c->slot[i * c->k + j] * c->n;
+
+			if (j == 0)
+				memcpy(y, part, c->n * sizeof *y);
+			else
+				c->kernels->add(y, part, c->n);
+		}
+	}
+}
+
+int moe_cpu_combine(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *parts, const int32_t *slot,
+                    int rows, int k, int n, struct moe_err *e)
+{
+	struct combine c = {moe_cpu(b)->k, y, parts, slot, (size_t)k, (size_t)n};
+
+	(void)q, (void)e;
+	moe_cpu_each(moe_cpu(b), (size_t)rows, 16, combine_rows, &c);
+	return 0;
+}

@@ -1,0 +1,111 @@
+/* Products with a weight matrix, and rows of one. */
+#include "cpu.h"
+
+#define DIRECT_BYTES (128 << 10) /* weights of a tile with few rows */
+
+struct moe_cut moe_cpu_cut(const struct moe_kernels *k, int rows, const struct moe_matrix *w)
+{
+	struct moe_cut c = {.rows = rows, .n = (int)w->rows, .n_tile = MOE_TILE_N};
+
+	if (rows <= k->direct_rows) {
+		size_t n = w->cols > 0 ? DIRECT_BYTES / moe_cpu_row_bytes(w) / 4 * 4 : 4;
+		size_t most = MOE_TILE_FLOATS / 4 / (size_t)k->direct_rows * 4;
+
+		c.n_tile = n < 4 ? 4 : n > most ? (int)most : (int)n;
+	}
+	c.row_tiles = (rows + MOE_ROW_TILE - 1) / MOE_ROW_TILE;
+	c.row_tile = c.row_tiles ? (rows + c.row_tiles - 1) / c.row_tiles : 0;
+	c.n_tiles = (c.n + c.n_tile - 1) / c.n_tile;
+	return c;
+}
+
+struct moe_tile_at moe_cut_at(const struct moe_cut *c, size_t i)
+{
+	struct moe_tile_at t;
+
+	t.row = (int)(i / (size_t)c->n_tiles) * c->row_tile;
+	t.out = (int)(i % (size_t)c->n_tiles) * c->n_tile;
+	t.rows = c->rows - t.row < c->row_tile ? c->rows - t.row : c->row_tile;
+	t.n = c->n - t.out < c->n_tile ? c->n - t.out : c->n_tile;
+	return t;
+}
+
+struct moe_tile moe_cpu_tile(const struct moe_matrix *w, const struct moe_tile_at *at, float *pack)
+{
+	size_t ldw = moe_cpu_row_bytes(w);
+
+	return (struct moe_tile){
+		.ldx = (size_t)w->cols,
+		.w = (const unsigned char *)w->data + (size_t)at->out * ldw,
+		.ldw = ldw,
+		.k = (size_t)w->cols,
+		.rows = at->rows,
+		.n = at->n,
+		.quant = w->quant,
+		.pack = pack,
+	};
+}
+
+struct product {
+	struct moe_cpu *c;
+	struct moe_cut cut;
+	float *y;
+	const float *x, *bias;
+	const struct moe_matrix *w;
+};
+
+static void product_tile(void *arg, size_t piece, int worker)
+{
+	const struct product *p = arg;
+	struct moe_tile_at at = moe_cut_at(&p->cut, piece);
+	struct moe_tile t = moe_cpu_tile(p->w, &at, moe_cpu_part(p->c, worker));
+
+	t.x = p->x + (size_t)at.row * t.ldx;
+	t.ldy = (size_t)p->w->rows;
+	t.y = p->y + (size_t)at.row * t.ldy + at.out;
+	p->c->k->tile(&t);
+	for (int i = 0; p->bias && i < t.rows; i++)
+		p->c->k->add(t.y + (size_t)i * t.ldy, p->bias + at.out, (size_t)t.n);
+}
+
+int moe_cpu_matmul(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
+                   const struct moe_matrix *w, const float *bias, struct moe_err *e)
+{
+	struct moe_cpu *c = moe_cpu(b);
+	struct product p = {c, moe_cpu_cut(c->k, rows, w), y, x, bias, w};
+	int rc = moe_cpu_scratch(c, MOE_PACK_FLOATS, e);
+
+	(void)q;
+	if (rc == 0)
+		moe_team_run(c->team, moe_cut_tiles(&p.cut), product_tile, &p);
+	return rc;
+}
+
+struct embed {
+	struct moe_cpu *c;
+	float *y;
+	const int32_t *ids;
+	const struct moe_matrix *w;
+};
+
+static void embed_rows(void *arg, struct moe_range r)
+{
+	const struct embed *m = arg;
+	size_t n = (size_t)m->w->cols, ldw = moe_cpu_row_bytes(m->w);
+
+	for (size_t i = r.from; i < r.to; i++)
+		m->c->k->convert(m->y + i * n, (const unsigned char *)m->w->data + (size_t)m->ids[i] * ldw, m->w->quant, n);
+}
+
+int moe_cpu_embed(struct moe_backend *b, struct moe_stream_q *q, float *y, const int32_t *ids, int rows,
+                  const struct moe_matrix *w, struct moe_err *e)
+{
+	struct embed m = {moe_cpu(b), y, ids, w};
+
+	(void)q;
+	for (int i = 0; i < rows; i++)
+		if (ids[i] < 0 || ids[i] >= w->rows)
+			return moe_fail(e, MOE_E_RANGE, "token %d: the vocabulary has %lld", ids[i], (long long)w->rows);
+	moe_cpu_each(moe_cpu(b), (size_t)rows, 16, embed_rows, &m);
+	return 0;
+}

@@ -1,0 +1,371 @@
+/* Experts computed in this process.  A batch is computed while it is submitted; what is left to a ticket is how it
+ * went.  Pairs (row, expert) are sorted by expert, so that each expert's weights are read once for all its rows. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "compute/compute.h"
+
+#define MAX_FAILURES 16          /* failed batches that nobody has waited for yet */
+
+struct failure {
+	uint64_t ticket;             /* 0: free */
+	int code;
+	struct moe_err err;
+};
+
+struct local {
+	struct moe_experts base;     /* first: a moe_experts is a local */
+	struct moe_backend *b;
+	const struct moe_tensors *tensors;
+	struct moe_model model;      /* a copy of the caller's struct; the layers stay the caller's */
+	int max_experts, max_rows, max_k;
+	struct moe_expert_weights *weights; /* [n_layers, max_experts]; gate.data NULL: not held */
+	uint64_t tickets;            /* given so far */
+	struct failure failures[MAX_FAILURES];
+
+	/* For one batch of up to max_rows * max_k pairs. */
+	struct moe_expert_group *groups; /* [max_experts] */
+	int32_t *count;              /* [max_experts + 1] */
+	int32_t *x_row, *slot;       /* [pairs] */
+	float *weight;               /* [pairs] */
+	float *parts, *scratch;      /* [pairs, H], [pairs, I]; the backend's */
+};
+
+/* ---- sizes ---- */
+
+static int max_k(const struct moe_model *m)
+{
+	int k = 0;
+
+	for (int l = 0; l < m->n_layers; l++)
+		if (m->layers[l].ffn.kind == MOE_FFN_MOE && m->layers[l].ffn.gate.top_k > k)
+			k = m->layers[l].ffn.gate.top_k;
+	return k;
+}
+
+static int max_width(const struct moe_model *m)
+{
+	int w = 0;
+
+	for (int l = 0; l < m->n_layers; l++)
+		if (m->layers[l].ffn.kind == MOE_FFN_MOE && m->layers[l].ffn.expert_width > w)
+			w = m->layers[l].ffn.expert_width;
+	return w;
+}
+
+size_t moe_experts_local_bytes(const struct moe_model *m, int max_rows)
+{
+	size_t pairs = (size_t)max_rows * (size_t)max_k(m), experts = (size_t)moe_model_max_experts(m);
+	size_t per_pair = sizeof(float) * ((size_t)m->hidden + (size_t)max_width(m) + 1) + 2 * sizeof(int32_t);
+	size_t bytes, more;
+
+	more = sizeof(struct local) + experts * (sizeof(struct moe_expert_group) + sizeof(int32_t)) +
+	       (size_t)m->n_layers * experts * sizeof(struct moe_expert_weights);
+	if (!moe_mul_size(pairs, per_pair, &bytes) || !moe_add_size(bytes, more, &bytes))
+		return SIZE_MAX;
+	return bytes;
+}
+
+/* ---- one batch ---- */
+
+static const struct moe_expert_weights *held(const struct local *x, int layer, int expert)
+{
+	const struct moe_expert_weights *w = &x->weights[(size_t)layer * (size_t)x->max_experts + (size_t)expert];
+
+	return w->gate.data ? w : NULL;
+}
+
+static int check_layer(const struct local *x, int layer, int rows, struct moe_err *e)
+{
+	if (layer < 0 || layer >= x->model.n_layers || x->model.layers[layer].ffn.kind != MOE_FFN_MOE)
+		return moe_fail(e, MOE_E_RANGE, "layer %d has no experts", layer);
+	if (rows < 0 || rows > x->max_rows)
+		return moe_fail(e, MOE_E_RANGE, "layer %d: %d rows, at most %d", layer, rows, x->max_rows);
+	return 0;
+}
+
+static int check_batch(const struct local *x, const struct moe_batch *b, struct moe_err *e)
+{
+	int experts, rc = check_layer(x, b->layer, b->rows, e);
+
+	if (rc)
+		return rc;
+	if (b->k < 1 || b->k > x->max_k)
+		return moe_fail(e, MOE_E_RANGE, "layer %d: %d experts a row, from 1 to %d", b->layer, b->k, x->max_k);
+	experts = x->model.layers[b->layer].ffn.experts;
+	for (int i = 0; i < b->rows * b->k; i++)
+		if (b->ids[i] < 0 || b->ids[i] >= experts)
+			return moe_fail(e, MOE_E_RANGE, "layer %d: expert %d, of %d", b->layer, b->ids[i], experts);
+	return 0;
+}
+
+/* Mark the rows that need an expert we do not hold; the first such is the reason. */
+static int mark_missing(const struct local *x, const struct moe_batch *b, struct moe_err *e)
+{
+	int rc = 0;
+
+	for (int i = 0; i < b->rows; i++) {
+		b->failed[i] = 0;
+		for (int j = 0; j < b->k; j++) {
+			int id = b->ids[i * b->k + j];
+
+			if (held(x, b->layer, id))
+				continue;
+			b->failed[i] = 1;
+			if (rc == 0)
+				rc = moe_fail(e, MOE_E_MISSING, "layer %d, expert %d is not held here", b->layer, id);
+		}
+	}
+	return rc;
+}
+
+/* Sort the pairs of good rows by expert; returns the number of groups.  slot[i, j]: where the row's pair went. */
+static int sort_pairs(struct local *x, const struct moe_batch *b)
+{
+	int32_t *next = x->count; /* first the counts, then where an expert's next pair goes */
+	int n_groups = 0, at = 0;
+
+	memset(next, 0, (size_t)x->max_experts * sizeof *next);
+	for (int i = 0; i < b->rows * b->k; i++)
+		next[b->ids[i]] += !b->failed[i / b->k];
+	for (int id = 0; id < x->max_experts; id++) {
+		int pairs = next[id];
+
+		next[id] = at;
+		if (pairs > 0)
+			x->groups[n_groups++] = (struct moe_expert_group){*held(x, b->layer, id), at, pairs};
+		at += pairs;
+	}
+	for (int i = 0; i < b->rows * b->k; i++) {
+		int p = b->failed[i / b->k] ? 0 : next[b->ids[i]]++; /* a failed row adds up something, it does not matter what */
+
+		x->slot[i] = p;
+		if (b->failed[i / b->k])
+			continue;
+		x->x_row[p] = i / b->k;
+		x->weight[p] = b->weights[i];
+	}
+	return n_groups;
+}
+
+static int compute_batch(struct local *x, const struct moe_batch *b, struct moe_err *e)
+{
+	const struct moe_backend_ops *ops = x->b->ops;
+	int n_groups = sort_pairs(x, b), rc;
+
+	rc = ops->experts(x->b, NULL, x->parts, b->x, x->groups, n_groups, x->x_row, x->weight,
+	                  x->model.layers[b->layer].ffn.act, x->scratch, e);
+	rc = rc ? rc : ops->combine(x->b, NULL, b->y, x->parts, x->slot, b->rows, b->k, x->model.hidden, e);
+	rc = rc ? rc : ops->sync(x->b, NULL, e);
+	return rc ? rc : moe_tensors_check(x->tensors, e);
+}
+
+static int run_batch(struct local *x, const struct moe_batch *b, struct moe_err *e)
+{
+	int missing = mark_missing(x, b, e);
+	struct moe_err other = MOE_ERR_INIT;
+	int rc = compute_batch(x, b, &other);
+
+	if (rc == 0)
+		return missing;
+	memset(b->failed, 1, (size_t)b->rows);
+	if (missing)
+		return missing; /* the first reason */
+	*e = other;
+	return rc;
+}
+
+/* ---- tickets ---- */
+
+static struct failure *find_failure(struct local *x, uint64_t ticket)
+{
+	for (int i = 0; i < MAX_FAILURES; i++)
+		if (x->failures[i].ticket == ticket)
+			return &x->failures[i];
+	return NULL;
+}
+
+static int local_submit(struct moe_experts *base, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e)
+{
+	struct local *x = (struct local *)base;
+	struct failure *f = find_failure(x, 0);
+	int rc = check_batch(x, b, e);
+
+	if (rc)
+		return rc;
+	if (!f)
+		return moe_fail(e, MOE_E_BUSY, "%d failed batches wait to be collected", MAX_FAILURES);
+	*ticket = ++x->tickets;
+	if (b->deadline && moe_now_ns() >= b->deadline) {
+		memset(b->failed, 1, (size_t)b->rows);
+		f->code = moe_fail(&f->err, MOE_E_TIMEOUT, "layer %d: the time was up before it began", b->layer);
+	} else {
+		f->code = run_batch(x, b, &f->err);
+	}
+	if (f->code)
+		f->ticket = *ticket;
+	return 0;
+}
+
+static int local_wait(struct moe_experts *base, uint64_t ticket, struct moe_err *e)
+{
+	struct local *x = (struct local *)base;
+	struct failure *f;
+
+	if (ticket == 0 || ticket > x->tickets)
+		return moe_fail(e, MOE_E_RANGE, "ticket %llu was never given", (unsigned long long)ticket);
+	f = find_failure(x, ticket);
+	if (!f)
+		return 0;
+	f->ticket = 0;
+	if (e)
+		*e = f->err;
+	return f->code;
+}
+
+static void local_cancel(struct moe_experts *base, uint64_t ticket)
+{
+	struct failure *f = ticket ? find_failure((struct local *)base, ticket) : NULL;
+
+	if (f)
+		f->ticket = 0;
+}
+
+static void local_close(struct moe_experts *base)
+{
+	struct local *x = (struct local *)base;
+
+	if (!x)
+		return;
+	x->b->ops->release(x->b, x->parts);
+	x->b->ops->release(x->b, x->scratch);
+	free(x->weights);
+	free(x->groups);
+	free(x->count);
+	free(x->x_row);
+	free(x->slot);
+	free(x->weight);
+	free(x);
+}
+
+static const struct moe_experts_ops local_ops = {
+	.submit = local_submit,
+	.poll = local_wait, /* a submitted batch is done */
+	.wait = local_wait,
+	.cancel = local_cancel,
+	.close = local_close,
+};
+
+/* ---- opening ---- */
+
+static int bind_all(struct local *x, const uint8_t *has, struct moe_err *e)
+{
+	for (int l = 0; l < x->model.n_layers; l++) {
+		if (x->model.layers[l].ffn.kind != MOE_FFN_MOE)
+			continue;
+		for (int i = 0; i < x->model.layers[l].ffn.experts; i++) {
+			size_t at = (size_t)l * (size_t)x->max_experts + (size_t)i;
+			int rc;
+
+			if (has && !has[at])
+				continue;
+			rc = moe_bind_expert(x->tensors, &x->model, l, i, &x->weights[at], e);
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+static int allocate(struct local *x, struct moe_err *e)
+{
+	const struct moe_backend_ops *ops = x->b->ops;
+	size_t pairs = (size_t)x->max_rows * (size_t)x->max_k, experts = (size_t)x->max_experts;
+	void *parts = NULL, *scratch = NULL;
+	int rc;
+
+	x->weights = moe_calloc((size_t)x->model.n_layers * experts, sizeof *x->weights, "experts", e);
+	x->groups = moe_calloc(experts, sizeof *x->groups, "experts", e);
+	x->count = moe_calloc(experts, sizeof *x->count, "experts", e);
+	x->x_row = moe_calloc(pairs, sizeof *x->x_row, "batch", e);
+	x->slot = moe_calloc(pairs, sizeof *x->slot, "batch", e);
+	x->weight = moe_calloc(pairs, sizeof *x->weight, "batch", e);
+	if (!x->weights || !x->groups || !x->count || !x->x_row || !x->slot || !x->weight)
+		return MOE_E_NOMEM;
+	rc = ops->alloc(x->b, pairs * (size_t)x->model.hidden * sizeof(float), &parts, e);
+	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)max_width(&x->model) * sizeof(float), &scratch, e);
+	x->parts = parts;
+	x->scratch = scratch;
+	return rc;
+}
+
+int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
+                      int max_rows, struct moe_experts **out, struct moe_err *e)
+{
+	struct local *x;
+	int rc;
+
+	/* Pairs are counted in int32. */
+	if (max_rows < 1 || (int64_t)max_rows * max_k(m) > INT32_MAX || moe_experts_local_bytes(m, max_rows) == SIZE_MAX)
+		return moe_fail(e, MOE_E_RANGE, "%d rows a batch: not possible", max_rows);
+	x = moe_calloc(1, sizeof *x, "experts", e);
+	if (!x)
+		return MOE_E_NOMEM;
+	x->base.ops = &local_ops;
+	x->b = b;
+	x->tensors = s;
+	x->model = *m;
+	x->max_experts = moe_model_max_experts(m);
+	x->max_rows = max_rows;
+	x->max_k = max_k(m);
+	rc = allocate(x, e);
+	rc = rc ? rc : bind_all(x, has, e);
+	if (rc) {
+		local_close(&x->base);
+		return rc;
+	}
+	*out = &x->base;
+	return 0;
+}
+
+/* ---- for servers ---- */
+
+static int check_pairs(const struct local *x, const struct moe_pairs *p, struct moe_err *e)
+{
+	int rc = check_layer(x, p->layer, p->rows, e);
+
+	if (rc)
+		return rc;
+	if (p->n < 0 || p->n > x->max_rows * x->max_k)
+		return moe_fail(e, MOE_E_RANGE, "layer %d: %d pairs, at most %d", p->layer, p->n, x->max_rows * x->max_k);
+	for (int i = 0; i < p->n; i++) {
+		if (p->row[i] < 0 || p->row[i] >= p->rows)
+			return moe_fail(e, MOE_E_RANGE, "layer %d: row %d, of %d", p->layer, p->row[i], p->rows);
+		if (p->expert[i] < 0 || p->expert[i] >= x->model.layers[p->layer].ffn.experts ||
+		    (i > 0 && p->expert[i] < p->expert[i - 1]))
+			return moe_fail(e, MOE_E_RANGE, "layer %d: expert %d out of range or order", p->layer, p->expert[i]);
+		if (!held(x, p->layer, p->expert[i]))
+			return moe_fail(e, MOE_E_MISSING, "layer %d, expert %d is not held here", p->layer, p->expert[i]);
+	}
+	return 0;
+}
+
+int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p, struct moe_err *e)
+{
+	struct local *x = (struct local *)local;
+	int n_groups = 0, rc = check_pairs(x, p, e);
+
+	if (rc)
+		return rc;
+	for (int i = 0; i < p->n; i++) {
+		if (i == 0 || p->expert[i] != p->expert[i - 1])
+			x->groups[n_groups++] = (struct moe_expert_group){*held(x, p->layer, p->expert[i]), i, 0};
+		x->groups[n_groups - 1].pairs++;
+	}
+	rc = x->b->ops->experts(x->b, NULL, p->y, p->x, x->groups, n_groups, p->row, p->weight,
+	                        x->model.layers[p->layer].ffn.act, x->scratch, e);
+	rc = rc ? rc : x->b->ops->sync(x->b, NULL, e);
+	return rc ? rc : moe_tensors_check(x->tensors, e);
+}
