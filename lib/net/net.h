@@ -84,12 +84,16 @@ struct moe_server_stats {
 	uint64_t batches, rows, pairs, refused, bytes_in, bytes_out;
 };
 struct moe_server;
+/* Memory that a server takes at most for messages and scratch, besides moe_experts_local_bytes. */
+size_t moe_server_bytes(const struct moe_model *m, int max_rows);
+/* bind: moe_endpoint_check_bind is the caller's.  The socket file of a dead server is replaced, a live one's is not
+ * (MOE_E_BUSY).  model, has and local stay the caller's and outlive the server, which belongs to the thread that runs it. */
 int moe_server_new(const struct moe_server_config *c, struct moe_server **out, struct moe_err *e);
 const char *moe_server_endpoint(const struct moe_server *s); /* as clients should use it */
 /* Serve until moe_server_stop (from a signal handler or another thread): finish what was received, answer, return 0. */
 int moe_server_run(struct moe_server *s, struct moe_err *e);
 void moe_server_stop(struct moe_server *s);
-struct moe_server_stats moe_server_stats(const struct moe_server *s);
+struct moe_server_stats moe_server_stats(const struct moe_server *s); /* from any thread */
 void moe_server_free(struct moe_server *s);
 
 #endif

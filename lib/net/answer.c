@@ -1,0 +1,243 @@
+/* What a server says to what it receives. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "net/server.h"
+
+static void send_message(struct moe_server *s, struct message *m, const struct peer *to)
+{
+	uint64_t bytes = message_bytes(m);
+
+	if (message_send(s->socket, m, to))
+		s->bytes_out += bytes;
+}
+
+static void send_error(struct moe_server *s, const struct peer *to, uint64_t id, uint32_t flags, const struct moe_err *why)
+{
+	struct wire_error w = {.flags = flags, .id = id, .code = why->code};
+	unsigned char header[WIRE_HEADER_MAX];
+	struct message m = {.n = 0};
+
+	memcpy(w.text, why->msg, strnlen(why->msg, sizeof w.text - 1));
+	if (message_add(&m, header, wire_put_error(&w, header), NULL, NULL) == 0)
+		send_message(s, &m, to);
+}
+
+/* ---- what was received ---- */
+
+static int welcome(struct moe_server *s, const struct wire_frame *frames, int n, const struct peer *to, struct moe_err *e)
+{
+	unsigned char header[WIRE_HEADER_MAX];
+	struct message m = {.n = 0};
+	struct wire_hello hello;
+	void *list;
+	int rc = wire_get_hello(frames, n, &hello, e);
+
+	if (rc)
+		return rc;
+	if (s->draining)
+		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
+	hello = (struct wire_hello){
+		.version_min = WIRE_VERSION, .version_max = WIRE_VERSION, .identity = s->c.identity,
+		.hidden = (uint32_t)s->c.model->hidden, .layers = (uint32_t)s->c.model->n_layers,
+		.max_rows = (uint32_t)s->c.max_rows, .rank = (uint32_t)s->c.rank, .credits = (uint32_t)s->c.credits,
+		.instance = s->instance, .max_bytes = s->max_request, .held = s->held,
+	};
+	rc = message_add(&m, header, wire_put_hello(WIRE_WELCOME, &hello, header), NULL, e);
+	if (!rc)
+		rc = message_add(&m, NULL, wire_held_bytes(s->held), &list, e);
+	if (!rc) {
+		wire_put_held(s->c.model, s->c.has, list);
+		send_message(s, &m, to);
+	}
+	message_drop(&m);
+	return rc;
+}
+
+static int enqueue(struct moe_server *s, struct pending *p, const struct wire_frame *frames, bool *stale,
+                   struct moe_err *e)
+{
+	const struct wire_limits limits = {
+		.model = s->c.model, .has = s->c.has, .max_rows = s->c.max_rows, .epoch = s->c.identity.epoch,
+		.instance = s->instance,
+	};
+	int rc = wire_get_request(frames, p->m.n, &limits, &p->q, stale, e);
+
+	if (rc)
+		return rc;
+	if (s->draining)
+		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
+	p->received_ns = moe_now_ns();
+	return queue_add(&s->queue, p, e);
+}
+
+/* 0, or what is wrong; *head.id is then the request's, or 0. */
+static int receive(struct moe_server *s, struct pending *p, struct wire_head *head, bool *stale, struct moe_err *e)
+{
+	struct wire_frame frames[WIRE_MAX_FRAMES];
+
+	*head = (struct wire_head){.id = 0};
+	message_frames(&p->m, frames);
+	if (p->m.oversized)
+		return moe_fail(e, MOE_E_INPUT, "message of more than %d frames", WIRE_MAX_FRAMES);
+	if (wire_head(frames, p->m.n, head, e))
+		return e->code;
+	switch (head->kind) {
+	case WIRE_HELLO:
+		return welcome(s, frames, p->m.n, &p->from, e);
+	case WIRE_REQUEST:
+		return enqueue(s, p, frames, stale, e);
+	case WIRE_WELCOME:
+	case WIRE_REPLY:
+	case WIRE_ERROR:
+		break;
+	}
+	return moe_fail(e, MOE_E_INPUT, "a server takes HELLO and REQUEST");
+}
+
+void answer_received(struct moe_server *s, struct pending *p)
+{
+	struct moe_err e = MOE_ERR_INIT;
+	struct wire_head head;
+	bool stale = false;
+
+	s->bytes_in += message_bytes(&p->m);
+	if (receive(s, p, &head, &stale, &e)) {
+		s->refused++;
+		/* A peer that speaks something else gets no answer; it would not understand it. */
+		if (head.kind == WIRE_HELLO || head.id)
+			send_error(s, &p->from, head.id, stale ? WIRE_HELLO_AGAIN : 0, &e);
+	}
+	if (!p->used)
+		message_drop(&p->m);
+}
+
+/* ---- computing ---- */
+
+int answer_scratch(struct moe_server *s, struct moe_err *e)
+{
+	size_t rows = (size_t)s->c.max_rows, x = rows * (size_t)s->c.model->hidden;
+	size_t pairs = rows * (size_t)wire_top_k(s->c.model);
+
+	s->x = moe_aligned(x * sizeof(float), "server's rows", e);
+	s->expert = moe_calloc(pairs, sizeof *s->expert, "server's pairs", e);
+	s->row = moe_calloc(pairs, sizeof *s->row, "server's pairs", e);
+	s->weight = moe_calloc(pairs, sizeof *s->weight, "server's pairs", e);
+	s->met = moe_calloc(rows, 1, "server's rows", e);
+	return s->x && s->expert && s->row && s->weight && s->met ? 0 : MOE_E_NOMEM;
+}
+
+void answer_scratch_free(struct moe_server *s)
+{
+	free(s->x);
+	free(s->expert);
+	free(s->row);
+	free(s->weight);
+	free(s->met);
+	free(s->sums);
+}
+
+/* n words as they lie in the message if they are aligned there, else copied. */
+static const void *words(const void *p, void *copy, size_t n)
+{
+	if ((uintptr_t)p % sizeof(float) == 0)
+		return p;
+	memcpy(copy, p, n * sizeof(float));
+	return copy;
+}
+
+/* y[rows] = each row's pairs added up, which come in ascending order of experts: the first is taken, the others are
+ * added.  A row without pairs is zero. */
+static void sum_up(const struct moe_pairs *p, int hidden, uint8_t *met, float *y)
+{
+	size_t n = (size_t)hidden;
+
+	memset(met, 0, (size_t)p->rows);
+	memset(y, 0, (size_t)p->rows * n * sizeof *y);
+	for (int i = 0; i < p->n; i++) {
+		float *to = y + (size_t)p->row[i] * n;
+		const float *from = p->y + (size_t)i * n;
+
+		if (!met[p->row[i]])
+			memcpy(to, from, n * sizeof *to);
+		else
+			for (size_t j = 0; j < n; j++)
+				to[j] += from[j];
+		met[p->row[i]] = 1;
+	}
+}
+
+static int compute(struct moe_server *s, const struct wire_request *q, float *y, struct moe_err *e)
+{
+	size_t hidden = (size_t)s->c.model->hidden;
+	struct moe_pairs pairs = {
+		.layer = (int)q->layer, .rows = (int)q->rows, .n = (int)q->pairs,
+		.x = words(q->x, s->x, (size_t)q->rows * hidden),
+		.expert = words(q->expert, s->expert, q->pairs),
+		.row = words(q->row, s->row, q->pairs),
+		.weight = words(q->weight, s->weight, q->pairs),
+		.y = y,
+	};
+	int rc;
+
+	if (!(q->flags & WIRE_PRESUM))
+		return moe_experts_local_pairs(s->c.local, &pairs, e);
+	if (!s->sums)
+		s->sums = moe_aligned(s->max_reply, "server's sums", e);
+	if (!s->sums)
+		return MOE_E_NOMEM;
+	pairs.y = s->sums;
+	rc = moe_experts_local_pairs(s->c.local, &pairs, e);
+	if (!rc)
+		sum_up(&pairs, s->c.model->hidden, s->met, y);
+	return rc;
+}
+
+static int reply(struct moe_server *s, const struct pending *p, uint64_t now, struct moe_err *e)
+{
+	const struct wire_request *q = &p->q;
+	struct wire_reply a = {
+		.flags = q->flags, .id = q->id, .epoch = q->epoch, .layer = q->layer, .width = q->width,
+		.rows = q->flags & WIRE_PRESUM ? q->rows : q->pairs, .queue_ns = now - p->received_ns,
+	};
+	unsigned char header[WIRE_HEADER_MAX];
+	size_t bytes = wire_put_reply(&a, header);
+	struct message m = {.n = 0};
+	void *head, *y;
+	int rc = message_add(&m, header, bytes, &head, e);
+
+	if (!rc)
+		rc = message_add(&m, NULL, (size_t)a.rows * a.width * sizeof(float), &y, e);
+	if (!rc)
+		rc = compute(s, q, y, e);
+	if (!rc) {
+		a.compute_ns = moe_now_ns() - now;
+		wire_put_reply(&a, head);
+		send_message(s, &m, &p->from);
+	}
+	message_drop(&m);
+	return rc;
+}
+
+void answer_request(struct moe_server *s, struct pending *p)
+{
+	uint64_t now = moe_now_ns();
+	struct moe_err e = MOE_ERR_INIT;
+	int rc;
+
+	if (p->q.remaining_ns != WIRE_FOREVER && now - p->received_ns >= p->q.remaining_ns)
+		rc = moe_fail(&e, MOE_E_TIMEOUT, "its time was over before its turn came");
+	else
+		rc = reply(s, p, now, &e);
+	if (rc) {
+		s->refused++;
+		send_error(s, &p->from, p->q.id, 0, &e);
+	} else {
+		s->batches++;
+		s->rows += p->q.rows;
+		s->pairs += p->q.pairs;
+	}
+	queue_remove(&s->queue, p);
+}

@@ -1,0 +1,180 @@
+#include "net/link.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "net/endpoint.h"
+
+/* Replies and errors to as many requests as any server gives credits for. */
+#define QUEUE 64
+/* A host that went away without a word is noticed by ZeroMQ's own heartbeats, which a busy server's I/O thread answers. */
+#define HEARTBEAT_MS 2000
+#define SILENCE_MS 10000
+
+/* ---- terms ---- */
+
+static int check_identity(const struct moe_identity *its, const struct link_terms *t, struct moe_err *e)
+{
+	const struct moe_identity *ours = &t->identity;
+
+	if (strcmp(its->fingerprint, ours->fingerprint) != 0)
+		return moe_fail(e, MOE_E_PEER, "serves another model (fingerprint %s, wanted %s)", its->fingerprint,
+		                ours->fingerprint);
+	if (its->epoch != ours->epoch)
+		return moe_fail(e, MOE_E_PEER, "serves another epoch (%llu, wanted %llu)", (unsigned long long)its->epoch,
+		                (unsigned long long)ours->epoch);
+	if (its->numerics != ours->numerics && !t->mixed_numerics)
+		return moe_fail(e, MOE_E_PEER, "another numerics id (%s / %s): use --mixed-numerics to accept",
+		                its->numerics_text, ours->numerics_text);
+	return 0;
+}
+
+int link_check_terms(const struct wire_hello *w, const struct link_terms *t, struct moe_err *e)
+{
+	int rc;
+
+	if (w->version_min > WIRE_VERSION || w->version_max < WIRE_VERSION)
+		return moe_fail(e, MOE_E_PEER, "speaks wire version %u to %u, this program %d", w->version_min, w->version_max,
+		                WIRE_VERSION);
+	rc = check_identity(&w->identity, t, e);
+	if (rc)
+		return rc;
+	if (w->hidden != (uint32_t)t->model->hidden || w->layers != (uint32_t)t->model->n_layers)
+		return moe_fail(e, MOE_E_PEER, "has %u layers of width %u, the model has %d of %d", w->layers, w->hidden,
+		                t->model->n_layers, t->model->hidden);
+	if (w->max_rows < (uint32_t)t->max_rows || w->max_bytes < t->max_request)
+		return moe_fail(e, MOE_E_PEER, "takes %u rows a message, this program sends up to %d: start it with --max-rows %d",
+		                w->max_rows, t->max_rows, t->max_rows);
+	if (w->credits < 1)
+		return moe_fail(e, MOE_E_PEER, "gives no credits");
+	return 0;
+}
+
+/* ---- the connection ---- */
+
+static int open_monitor(struct link *l, void *ctx, struct moe_err *e)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "inproc://monitor-%p", (void *)l);
+	if (zmq_socket_monitor(l->socket, name, ZMQ_EVENT_DISCONNECTED) != 0)
+		return moe_fail(e, MOE_E_IO, "%s: monitor: %s", l->endpoint, zmq_strerror(errno));
+	l->monitor = zmq_socket(ctx, ZMQ_PAIR);
+	if (!l->monitor || zmq_connect(l->monitor, name) != 0)
+		return moe_fail(e, MOE_E_IO, "%s: monitor: %s", l->endpoint, zmq_strerror(errno));
+	return 0;
+}
+
+static int open_socket(struct link *l, void *ctx, const struct link_terms *t, struct moe_err *e)
+{
+	int immediate = 1, beat = HEARTBEAT_MS, silence = SILENCE_MS;
+	struct socket_limits limits = {.queue = QUEUE, .max_bytes = t->max_reply};
+	struct endpoint parts;
+	int rc = endpoint_parse(l->endpoint, false, &parts, e);
+
+	if (rc)
+		return rc;
+	limits.v6 = parts.v6;
+	l->socket = message_socket(ctx, ZMQ_DEALER, &limits, e);
+	if (!l->socket)
+		return MOE_E_IO;
+	/* Immediate: nothing is queued for a server that is not there, so a send tells whether it is. */
+	if (zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate) != 0 ||
+	    zmq_setsockopt(l->socket, ZMQ_HEARTBEAT_IVL, &beat, sizeof beat) != 0 ||
+	    zmq_setsockopt(l->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence, sizeof silence) != 0)
+		return moe_fail(e, MOE_E_IO, "%s: socket options: %s", l->endpoint, zmq_strerror(errno));
+	rc = open_monitor(l, ctx, e);
+	if (rc)
+		return rc;
+	if (zmq_connect(l->socket, l->endpoint) != 0)
+		return moe_fail(e, MOE_E_IO, "%s: connect: %s", l->endpoint, zmq_strerror(errno));
+	return 0;
+}
+
+int link_open(struct link *l, void *ctx, const char *endpoint, int place, const struct link_terms *t, struct moe_err *e)
+{
+	size_t experts = (size_t)t->model->n_layers * (size_t)moe_model_max_experts(t->model);
+
+	*l = (struct link){.rank = place, .state = LINK_DOWN};
+	moe_fail(&l->why, MOE_E_PEER, "not connected");
+	l->endpoint = moe_strdup(endpoint, e);
+	l->has = moe_calloc(experts, 1, "list of experts", e);
+	if (!l->endpoint || !l->has)
+		return MOE_E_NOMEM;
+	return open_socket(l, ctx, t, e);
+}
+
+void link_close(struct link *l)
+{
+	if (l->socket) {
+		zmq_socket_monitor(l->socket, NULL, 0);
+		zmq_close(l->socket);
+	}
+	if (l->monitor)
+		zmq_close(l->monitor);
+	free(l->endpoint);
+	free(l->has);
+	*l = (struct link){.state = LINK_DOWN};
+}
+
+bool link_ended(struct link *l)
+{
+	struct message m;
+	bool ended = false;
+
+	/* The only event that was asked for, besides that of the monitor's own end. */
+	while (message_receive(l->monitor, &m, NULL) > 0) {
+		uint16_t event = 0;
+
+		if (m.n && zmq_msg_size(&m.part[0]) >= sizeof event)
+			memcpy(&event, zmq_msg_data(&m.part[0]), sizeof event);
+		ended = ended || event == ZMQ_EVENT_DISCONNECTED;
+		message_drop(&m);
+	}
+	return ended;
+}
+
+void link_lost(struct link *l, const char *why)
+{
+	l->state = LINK_DOWN;
+	l->unanswered = 0;
+	moe_fail(&l->why, MOE_E_PEER, "%s", why);
+}
+
+void link_greet(struct link *l, const struct link_terms *t)
+{
+	struct wire_hello hello = {
+		.version_min = WIRE_VERSION, .version_max = WIRE_VERSION, .identity = t->identity,
+		.hidden = (uint32_t)t->model->hidden, .layers = (uint32_t)t->model->n_layers,
+		.max_rows = (uint32_t)t->max_rows,
+	};
+	unsigned char header[WIRE_HEADER_MAX];
+	struct message m = {.n = 0};
+	size_t n = wire_put_hello(WIRE_HELLO, &hello, header);
+
+	if (message_add(&m, header, n, NULL, NULL) == 0 && message_send(l->socket, &m, NULL))
+		l->state = LINK_GREETED;
+}
+
+void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t)
+{
+	int rc = wire_get_hello(f, n, &l->welcome, &l->why);
+
+	l->state = LINK_REFUSED;
+	if (rc)
+		return;
+	l->rank = l->welcome.rank <= INT32_MAX ? (int)l->welcome.rank : l->rank;
+	rc = link_check_terms(&l->welcome, t, &l->why);
+	if (!rc)
+		rc = wire_get_held(&f[1], l->welcome.held, t->model, l->has, &l->why);
+	if (!rc)
+		l->state = LINK_READY;
+}
+
+int link_fail(const struct link *l, struct moe_err *e, int code, const char *words)
+{
+	return moe_fail(e, code, "rank %d at %s: %s", l->rank, l->endpoint, words);
+}

@@ -1,0 +1,58 @@
+/* Link: the client's end of the connection to one server. */
+#ifndef MOE_NET_LINK_H
+#define MOE_NET_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "net/message.h"
+#include "net/wire.h"
+
+enum link_state {
+	LINK_DOWN,               /* not connected, or connected and not greeted */
+	LINK_GREETED,            /* HELLO sent */
+	LINK_READY,
+	LINK_REFUSED,            /* answered, and does not fit; asked again when it reconnects */
+};
+
+struct link {
+	char *endpoint;
+	int rank;                /* as the server says; before that, its place in the list */
+	void *socket, *monitor;
+	enum link_state state;
+	struct wire_hello welcome;
+	uint8_t *has;            /* experts held, by the last WELCOME; [n_layers * max_experts] */
+	int unanswered;          /* requests sent and not answered, those given up included */
+	int wanted;              /* of these, not given up */
+	struct moe_err why;      /* why it is not ready */
+};
+
+/* What both ends must agree on; the client's side of it. */
+struct link_terms {
+	const struct moe_model *model;
+	struct moe_identity identity;
+	bool mixed_numerics;
+	int max_rows;
+	size_t max_request, max_reply; /* bytes of a frame */
+};
+
+/* Starts connecting; returns at once. */
+int link_open(struct link *l, void *ctx, const char *endpoint, int place, const struct link_terms *t, struct moe_err *e);
+void link_close(struct link *l);
+
+/* Has the connection ended since the last call? */
+bool link_ended(struct link *l);
+/* Nothing that was sent will be answered any more. */
+void link_lost(struct link *l, const char *why);
+/* Send HELLO if the connection stands; the link is then LINK_GREETED. */
+void link_greet(struct link *l, const struct link_terms *t);
+/* A WELCOME came: LINK_READY, or LINK_REFUSED with l->why. */
+void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t);
+/* Put "rank 1 at ENDPOINT: " in front of the words. */
+int link_fail(const struct link *l, struct moe_err *e, int code, const char *words);
+
+/* Do we and a server that says this fit together?  Pure. */
+int link_check_terms(const struct wire_hello *w, const struct link_terms *t, struct moe_err *e);
+
+#endif

@@ -1,0 +1,150 @@
+#include "net/message.h"
+
+#include <errno.h>
+#include <string.h>
+
+static bool more(void *socket)
+{
+	int yes = 0;
+	size_t n = sizeof yes;
+
+	return zmq_getsockopt(socket, ZMQ_RCVMORE, &yes, &n) == 0 && yes;
+}
+
+static void skip_rest(void *socket)
+{
+	while (more(socket)) {
+		zmq_msg_t part;
+
+		zmq_msg_init(&part);
+		if (zmq_msg_recv(&part, socket, ZMQ_DONTWAIT) < 0) {
+			zmq_msg_close(&part);
+			return;
+		}
+		zmq_msg_close(&part);
+	}
+}
+
+/* The routing id in front.  1: taken; 0: nothing there; -1: failed, or (errno 0) one that we do not take. */
+static int receive_peer(void *socket, struct peer *peer)
+{
+	zmq_msg_t part;
+	int rc = 1;
+
+	zmq_msg_init(&part);
+	if (zmq_msg_recv(&part, socket, ZMQ_DONTWAIT) < 0) {
+		rc = errno == EAGAIN ? 0 : -1;
+	} else if (zmq_msg_size(&part) > PEER_BYTES) {
+		skip_rest(socket);
+		errno = 0;
+		rc = -1;
+	} else {
+		peer->size = zmq_msg_size(&part);
+		memcpy(peer->id, zmq_msg_data(&part), peer->size);
+	}
+	zmq_msg_close(&part);
+	return rc;
+}
+
+int message_receive(void *socket, struct message *m, struct peer *peer)
+{
+	*m = (struct message){.n = 0};
+	if (peer) {
+		int rc = receive_peer(socket, peer);
+
+		/* The parts of a peer that is not taken are gone already; go on with the next message. */
+		while (rc < 0 && errno == 0)
+			rc = receive_peer(socket, peer);
+		if (rc <= 0 || !more(socket))
+			return rc;
+	}
+	do {
+		zmq_msg_t *part = &m->part[m->n];
+
+		zmq_msg_init(part);
+		if (zmq_msg_recv(part, socket, ZMQ_DONTWAIT) < 0) {
+			int err = errno;
+
+			zmq_msg_close(part);
+			message_drop(m);
+			errno = err;
+			return err == EAGAIN ? 0 : -1;
+		}
+		m->n++;
+	} while (more(socket) && m->n < WIRE_MAX_FRAMES);
+	m->oversized = more(socket);
+	skip_rest(socket);
+	return 1;
+}
+
+void message_drop(struct message *m)
+{
+	while (m->n > 0)
+		zmq_msg_close(&m->part[--m->n]);
+}
+
+void message_frames(struct message *m, struct wire_frame *frames)
+{
+	for (int i = 0; i < m->n; i++)
+		frames[i] = (struct wire_frame){zmq_msg_data(&m->part[i]), zmq_msg_size(&m->part[i])};
+}
+
+uint64_t message_bytes(const struct message *m)
+{
+	uint64_t n = 0;
+
+	for (int i = 0; i < m->n; i++)
+		n += zmq_msg_size(&m->part[i]);
+	return n;
+}
+
+bool message_send(void *socket, struct message *m, const struct peer *peer)
+{
+	bool sent = !peer || zmq_send(socket, peer->id, peer->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
+
+	for (int i = 0; i < m->n; i++) {
+		int flags = ZMQ_DONTWAIT | (i + 1 < m->n ? ZMQ_SNDMORE : 0);
+
+		/* A part that was sent is empty, and closing it does nothing. */
+		sent = sent && zmq_msg_send(&m->part[i], socket, flags) >= 0;
+	}
+	message_drop(m);
+	return sent;
+}
+
+int message_add(struct message *m, const void *data, size_t n, void **filled, struct moe_err *e)
+{
+	zmq_msg_t *part = &m->part[m->n];
+
+	if (zmq_msg_init_size(part, n) != 0)
+		return moe_fail(e, MOE_E_NOMEM, "a message of %zu bytes: no memory", n);
+	if (data && n)
+		memcpy(zmq_msg_data(part), data, n);
+	if (filled)
+		*filled = zmq_msg_data(part);
+	m->n++;
+	return 0;
+}
+
+void *message_socket(void *ctx, int type, const struct socket_limits *l, struct moe_err *e)
+{
+	int64_t max = (int64_t)l->max_bytes;
+	int v6 = l->v6, none = 0;
+	void *socket = zmq_socket(ctx, type);
+
+	if (!socket) {
+		moe_fail(e, MOE_E_IO, "socket: %s", zmq_strerror(errno));
+		return NULL;
+	}
+	if (zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof max) != 0 ||
+	    zmq_setsockopt(socket, ZMQ_SNDHWM, &l->queue, sizeof l->queue) != 0 ||
+	    zmq_setsockopt(socket, ZMQ_RCVHWM, &l->queue, sizeof l->queue) != 0 ||
+	    zmq_setsockopt(socket, ZMQ_LINGER, &l->linger_ms, sizeof l->linger_ms) != 0 ||
+	    zmq_setsockopt(socket, ZMQ_SNDTIMEO, &none, sizeof none) != 0 ||
+	    zmq_setsockopt(socket, ZMQ_IPV6, &v6, sizeof v6) != 0) {
+		moe_fail(e, MOE_E_IO, "socket options: %s", zmq_strerror(errno));
+		zmq_close(socket);
+		return NULL;
+	}
+	return socket;
+}

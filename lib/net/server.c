@@ -1,0 +1,256 @@
+/* A server of experts: opening, the loop, stopping. */
+#include "net/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "net/endpoint.h"
+
+/* Messages received before the next request is computed: a flood must not keep the server from its work. */
+#define TURN 256
+/* How long the last answers may take to leave after the end. */
+#define LINGER_MS 5000
+/* The queue may hold this many messages of the largest size. */
+#define QUEUE_LARGEST 4
+
+/* ---- memory ---- */
+
+size_t moe_server_bytes(const struct moe_model *m, int max_rows)
+{
+	size_t request, reply, all;
+
+	if (!wire_max_bytes(m, max_rows, &request, &reply) || !moe_mul_size(request, 2 * QUEUE_LARGEST + 2, &request) ||
+	    !moe_mul_size(reply, 3, &reply) || !moe_add_size(request, reply, &all))
+		return SIZE_MAX;
+	return all;
+}
+
+/* ---- the endpoint ---- */
+
+static int bind_socket(struct moe_server *s, const struct endpoint *to, struct moe_err *e)
+{
+	struct socket_limits limits = {
+		.queue = s->c.credits + 8, .max_bytes = s->max_request, .linger_ms = LINGER_MS, .v6 = to->v6,
+	};
+	int rc = to->tcp ? 0 : endpoint_check_path(to->path, e);
+
+	if (rc)
+		return rc;
+	s->ctx = zmq_ctx_new();
+	if (!s->ctx)
+		return moe_fail(e, MOE_E_NOMEM, "ZeroMQ: %s", zmq_strerror(errno));
+	s->socket = message_socket(s->ctx, ZMQ_ROUTER, &limits, e);
+	if (!s->socket)
+		return MOE_E_IO;
+	if (zmq_bind(s->socket, s->c.bind) != 0)
+		return moe_fail(e, MOE_E_IO, "%s: %s", s->c.bind, zmq_strerror(errno));
+	/* Whoever may write to a socket's file may connect to it. */
+	if (!to->tcp && chmod(to->path, 0600) != 0)
+		return moe_fail_errno(e, "%s", s->c.bind);
+	return 0;
+}
+
+/* The host that others reach a tcp server by: what --advertise says, as bound, or this machine's name for one bound to
+ * all interfaces. */
+static int public_host(const struct moe_server *s, const struct endpoint *bound, char *host, struct moe_err *e)
+{
+	const char *name = s->c.advertise ? s->c.advertise : bound->host;
+
+	if (!s->c.advertise && bound->any) {
+		if (gethostname(host, ENDPOINT_HOST) != 0)
+			return moe_fail_errno(e, "the name of this machine");
+		host[ENDPOINT_HOST - 1] = 0;
+		return 0;
+	}
+	if (!endpoint_host_ok(name))
+		return moe_fail(e, MOE_E_INPUT, "'%s' is not a host to advertise", name);
+	memcpy(host, name, strlen(name) + 1);
+	return 0;
+}
+
+static int name_endpoint(struct moe_server *s, struct moe_err *e)
+{
+	char bound[ENDPOINT_HOST + 32], host[ENDPOINT_HOST];
+	size_t n = sizeof bound;
+	struct endpoint p;
+	int rc;
+
+	if (zmq_getsockopt(s->socket, ZMQ_LAST_ENDPOINT, bound, &n) != 0)
+		return moe_fail(e, MOE_E_IO, "%s: %s", s->c.bind, zmq_strerror(errno));
+	rc = endpoint_parse(bound, true, &p, e);
+	if (rc)
+		return rc;
+	if (p.tcp) {
+		rc = public_host(s, &p, host, e);
+		s->endpoint = rc ? NULL : moe_sprintf(e, "tcp://%s:%d", host, p.port);
+	} else {
+		s->endpoint = moe_strdup(bound, e);
+	}
+	return rc ? rc : s->endpoint ? 0 : MOE_E_NOMEM;
+}
+
+/* ---- life ---- */
+
+static int check_config(const struct moe_server_config *c, struct moe_err *e)
+{
+	if (moe_model_max_experts(c->model) < 1)
+		return moe_fail(e, MOE_E_INPUT, "the model has no experts");
+	if (c->max_rows < 1)
+		return moe_fail(e, MOE_E_RANGE, "messages of at most %d rows", c->max_rows);
+	if (c->credits < 1 || c->credits > QUEUE_LENGTH)
+		return moe_fail(e, MOE_E_RANGE, "%d credits, there must be 1 to %d", c->credits, QUEUE_LENGTH);
+	return 0;
+}
+
+static int set_up(struct moe_server *s, struct moe_err *e)
+{
+	struct endpoint to;
+	int rc = endpoint_parse(s->c.bind, true, &to, e);
+
+	if (rc)
+		return rc;
+	if (!wire_max_bytes(s->c.model, s->c.max_rows, &s->max_request, &s->max_reply))
+		return moe_fail(e, MOE_E_RANGE, "messages of %d rows do not fit in memory", s->c.max_rows);
+	s->queue.credits = s->c.credits;
+	/* A request is its rows and three lists, each of which may be as large as a frame may be; rows dominate. */
+	s->queue.max_bytes = 2 * QUEUE_LARGEST * (uint64_t)s->max_request;
+	s->held = wire_count_held(s->c.model, s->c.has);
+	if (getrandom(&s->instance, sizeof s->instance, 0) != sizeof s->instance)
+		return moe_fail_errno(e, "random number");
+	s->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->stop < 0)
+		return moe_fail_errno(e, "eventfd");
+	rc = answer_scratch(s, e);
+	if (!rc)
+		rc = bind_socket(s, &to, e);
+	return rc ? rc : name_endpoint(s, e);
+}
+
+int moe_server_new(const struct moe_server_config *c, struct moe_server **out, struct moe_err *e)
+{
+	struct moe_server *s;
+	int rc = check_config(c, e);
+
+	if (rc)
+		return rc;
+	s = moe_calloc(1, sizeof *s, "server", e);
+	if (!s)
+		return MOE_E_NOMEM;
+	s->c = *c;
+	s->stop = -1;
+	rc = set_up(s, e);
+	if (rc)
+		moe_server_free(s);
+	else
+		*out = s;
+	return rc;
+}
+
+void moe_server_free(struct moe_server *s)
+{
+	struct pending *p;
+
+	if (!s)
+		return;
+	while ((p = queue_next(&s->queue)))
+		queue_remove(&s->queue, p);
+	if (s->socket)
+		zmq_close(s->socket);
+	if (s->ctx)
+		zmq_ctx_term(s->ctx);
+	if (s->stop >= 0)
+		close(s->stop);
+	answer_scratch_free(s);
+	free(s->endpoint);
+	free(s);
+}
+
+const char *moe_server_endpoint(const struct moe_server *s)
+{
+	return s->endpoint;
+}
+
+struct moe_server_stats moe_server_stats(const struct moe_server *s)
+{
+	return (struct moe_server_stats){
+		.batches = s->batches, .rows = s->rows, .pairs = s->pairs, .refused = s->refused, .bytes_in = s->bytes_in,
+		.bytes_out = s->bytes_out,
+	};
+}
+
+/* ---- the loop ---- */
+
+void moe_server_stop(struct moe_server *s)
+{
+	uint64_t one = 1;
+	ssize_t n = write(s->stop, &one, sizeof one);
+
+	(void)n; /* full means that it was told already */
+}
+
+/* All that is there, up to a limit. */
+static int receive_all(struct moe_server *s, struct moe_err *e)
+{
+	for (int i = 0; i < TURN; i++) {
+		struct pending *p = queue_free_place(&s->queue);
+		int rc = message_receive(s->socket, &p->m, &p->from);
+
+		if (rc == 0)
+			return 0;
+		if (rc < 0 && errno != EINTR)
+			return moe_fail(e, MOE_E_IO, "%s: receiving: %s", s->endpoint, zmq_strerror(errno));
+		if (rc > 0)
+			answer_received(s, p);
+	}
+	return 0;
+}
+
+/* *told: whether moe_server_stop was called. */
+static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
+{
+	zmq_pollitem_t items[] = {{.socket = s->socket, .events = ZMQ_POLLIN}, {.fd = s->stop, .events = ZMQ_POLLIN}};
+	int rc = zmq_poll(items, 2, s->queue.length ? 0 : -1);
+
+	*told = rc > 0 && items[1].revents;
+	if (rc < 0 && errno != EINTR)
+		return moe_fail(e, MOE_E_IO, "%s: waiting: %s", s->endpoint, zmq_strerror(errno));
+	return 0;
+}
+
+/* What was received before the end gets its answer, what comes during it gets an error. */
+static int drain(struct moe_server *s, struct moe_err *e)
+{
+	struct pending *p;
+	int rc = receive_all(s, e);
+
+	s->draining = true;
+	while ((p = queue_next(&s->queue)))
+		answer_request(s, p);
+	return rc ? rc : receive_all(s, e);
+}
+
+int moe_server_run(struct moe_server *s, struct moe_err *e)
+{
+	for (;;) {
+		struct pending *p;
+		bool told;
+		int rc = wait_for_work(s, &told, e);
+
+		if (rc)
+			return rc;
+		if (told)
+			return drain(s, e);
+		rc = receive_all(s, e);
+		if (rc)
+			return rc;
+		p = queue_next(&s->queue);
+		if (p)
+			answer_request(s, p);
+	}
+}

@@ -1,0 +1,123 @@
+/* The wire format, as pure functions over bytes (moe-wire(7)).
+ *
+ * A message is a few frames; the first is a header of fixed fields, little-endian, and extensions after them.
+ * Decoding copies the fields out and leaves arrays where they are, at any alignment: nothing that a peer wrote is
+ * believed before it was compared with the sizes of the frames and with what the reader itself knows. */
+#ifndef MOE_NET_WIRE_H
+#define MOE_NET_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "net/net.h"
+
+#define WIRE_VERSION 1           /* the only one so far: both the least and the highest we speak */
+#define WIRE_MAX_FRAMES 5        /* most frames of any message */
+#define WIRE_HEADER_MAX 1024     /* bytes, enough for any first frame that we write */
+#define WIRE_TEXT 256            /* most bytes of an error's words */
+#define WIRE_FOREVER UINT64_MAX  /* remaining time of a request without a deadline */
+#define WIRE_F32 0               /* the only dtype so far */
+
+enum wire_kind { WIRE_HELLO = 1, WIRE_WELCOME, WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR };
+
+enum wire_flag {
+	WIRE_PRESUM = 1,         /* REQUEST, REPLY: one summed row per row instead of one per pair */
+	WIRE_HELLO_AGAIN = 2,    /* ERROR: the server is not the one that welcomed this client; shake hands again */
+};
+
+struct wire_frame {
+	const void *data;
+	size_t size;
+};
+
+/* What every message begins with. */
+struct wire_head {
+	enum wire_kind kind;
+	uint32_t flags;
+	uint64_t id;             /* of the request; 0 where there is none */
+};
+/* Checks magic, length, version and kind, nothing after them. */
+int wire_head(const struct wire_frame *f, int n, struct wire_head *out, struct moe_err *e);
+
+/* ---- handshake ---- */
+
+/* HELLO and WELCOME carry the same fields; a HELLO leaves those of the server zero. */
+struct wire_hello {
+	uint16_t version_min, version_max;
+	struct moe_identity identity;
+	uint32_t hidden, layers;
+	uint32_t max_rows;       /* HELLO: most rows the client will send; WELCOME: most the server takes */
+	uint32_t rank, credits;
+	uint64_t instance;       /* this run of this server; requests name it */
+	uint64_t max_bytes;      /* most bytes of a frame that the server takes */
+	uint32_t held;           /* (layer, expert) pairs in the second frame */
+};
+/* Bytes written to header[WIRE_HEADER_MAX]. */
+size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header);
+/* Any identity, shape and version range is well formed; the caller compares. */
+int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, struct moe_err *e);
+/* The second frame of a WELCOME: experts held, as has[layer * max_experts + expert]. */
+size_t wire_held_bytes(uint32_t held);
+uint32_t wire_count_held(const struct moe_model *m, const uint8_t *has);
+void wire_put_held(const struct moe_model *m, const uint8_t *has, void *frame);
+int wire_get_held(const struct wire_frame *f, uint32_t held, const struct moe_model *m, uint8_t *has, struct moe_err *e);
+
+/* ---- requests ---- */
+
+struct wire_request {
+	uint32_t flags;
+	uint64_t id, epoch, instance, trace;
+	uint64_t remaining_ns;   /* WIRE_FOREVER: no deadline */
+	uint32_t layer, rows, width, pairs;
+	int32_t priority;
+	/* after decoding, into the frames, unaligned: */
+	const void *expert;      /* u32[pairs] */
+	const void *row;         /* u32[pairs] */
+	const void *weight;      /* f32[pairs] */
+	const void *x;           /* f32[rows, width] */
+};
+/* What a server knows of itself, to check a request by. */
+struct wire_limits {
+	const struct moe_model *model;
+	const uint8_t *has;      /* [n_layers * max_experts] */
+	int max_rows;
+	uint64_t epoch, instance;
+};
+size_t wire_put_request(const struct wire_request *r, void *header);
+/* 0: every field is within the limits, the frames have the sizes it says, the pairs are ascending by (expert, row), each
+ * expert is held and each row is there.  *stale: it was meant for another run of the server. */
+int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits *limits, struct wire_request *out,
+                     bool *stale, struct moe_err *e);
+
+/* ---- answers ---- */
+
+struct wire_reply {
+	uint32_t flags;
+	uint64_t id, epoch;
+	uint32_t layer, rows, width; /* rows: of y, pairs or with WIRE_PRESUM rows */
+	uint64_t queue_ns, compute_ns;
+	const void *y;           /* f32[rows, width], unaligned */
+};
+size_t wire_put_reply(const struct wire_reply *r, void *header);
+int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, struct moe_err *e);
+
+struct wire_error {
+	uint32_t flags;
+	uint64_t id;
+	int code;                /* enum moe_code; an unknown one becomes MOE_E_PEER */
+	char text[WIRE_TEXT];    /* terminated; cut at the limit; no control characters */
+};
+size_t wire_put_error(const struct wire_error *w, void *header);
+int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, struct moe_err *e);
+
+/* ---- sizes ---- */
+
+/* Most experts of a row in any layer; at least 1. */
+int wire_top_k(const struct moe_model *m);
+/* Most bytes of a frame to a server, and from it, for a model and the most rows of a message. False: overflow. */
+bool wire_max_bytes(const struct moe_model *m, int max_rows, size_t *request, size_t *reply);
+
+#endif
