@@ -21,7 +21,6 @@ typedef int32_t vi __attribute__((vector_size(4 * VLANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * VLANES)));
 typedef float vf_any __attribute__((vector_size(4 * VLANES), aligned(1), may_alias));
 typedef float v4f __attribute__((vector_size(16)));
-typedef int32_t v4i __attribute__((vector_size(16)));
 typedef float v4f_any __attribute__((vector_size(16), aligned(1), may_alias));
 
 INLINE vf v_load(const void *p)
@@ -165,10 +164,10 @@ INLINE vf v_weights_n(const unsigned char *row, enum moe_quant q, size_t i, int 
 /* Lanes [x0 + x2, x1 + x3] of two quads, then of four: the last two steps. */
 INLINE v4f quad_sums(v4f a, v4f b, v4f c, v4f d)
 {
-	v4f ab = __builtin_shuffle(a, b, (v4i){0, 1, 4, 5}) + __builtin_shuffle(a, b, (v4i){2, 3, 6, 7});
-	v4f cd = __builtin_shuffle(c, d, (v4i){0, 1, 4, 5}) + __builtin_shuffle(c, d, (v4i){2, 3, 6, 7});
+	v4f ab = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+	v4f cd = __builtin_shufflevector(c, d, 0, 1, 4, 5) + __builtin_shufflevector(c, d, 2, 3, 6, 7);
 
-	return __builtin_shuffle(ab, cd, (v4i){0, 2, 4, 6}) + __builtin_shuffle(ab, cd, (v4i){1, 3, 5, 7});
+	return __builtin_shufflevector(ab, cd, 0, 2, 4, 6) + __builtin_shufflevector(ab, cd, 1, 3, 5, 7);
 }
 
 #if VLANES == 16

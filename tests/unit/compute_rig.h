@@ -1,0 +1,163 @@
+/* What the compute tests share: CPU backends by instruction set and threads, device memory, numbers. */
+#ifndef COMPUTE_RIG_H
+#define COMPUTE_RIG_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "compute/compute.h"
+
+#define COUNT(a) (sizeof(a) / sizeof *(a))
+
+static const char *const isas[] = {"base", "avx2", "avx512"};
+
+struct rig {
+	struct moe_team *team;
+	struct moe_backend *b;
+};
+
+/* False: this machine does not have it. */
+static inline bool rig_open(struct rig *r, const char *isa, int threads)
+{
+	struct moe_err e = MOE_ERR_INIT;
+	int rc;
+
+	assert_int_equal(moe_team_new(threads, &r->team, &e), 0);
+	setenv("MOE_CPU", isa, 1);
+	rc = moe_backend_cpu(r->team, &r->b, &e);
+	unsetenv("MOE_CPU");
+	if (rc == 0)
+		return true;
+	assert_int_equal(rc, MOE_E_UNSUPPORTED);
+	moe_team_free(r->team);
+	return false;
+}
+
+static inline void rig_close(struct rig *r)
+{
+	r->b->ops->close(r->b);
+	moe_team_free(r->team);
+}
+
+/* Memory of a backend, released together. */
+struct pile {
+	struct moe_backend *b;
+	void *v[32];
+	int n;
+};
+
+static inline void *pile_new(struct pile *p, size_t bytes)
+{
+	struct moe_err e = MOE_ERR_INIT;
+
+	assert_true((size_t)p->n < COUNT(p->v));
+	assert_int_equal(p->b->ops->alloc(p->b, bytes, &p->v[p->n], &e), 0);
+	return p->v[p->n++];
+}
+
+static inline void *pile_copy(struct pile *p, const void *host, size_t bytes)
+{
+	struct moe_err e = MOE_ERR_INIT;
+	void *mem = pile_new(p, bytes);
+
+	assert_int_equal(p->b->ops->copy_in(p->b, NULL, mem, host, bytes, &e), 0);
+	return mem;
+}
+
+static inline void pile_read(struct pile *p, void *host, const void *mem, size_t bytes)
+{
+	struct moe_err e = MOE_ERR_INIT;
+
+	assert_int_equal(p->b->ops->copy_out(p->b, NULL, host, mem, bytes, &e), 0);
+	assert_int_equal(p->b->ops->sync(p->b, NULL, &e), 0);
+}
+
+static inline void pile_free(struct pile *p)
+{
+	while (p->n > 0)
+		p->b->ops->release(p->b, p->v[--p->n]);
+}
+
+/* ---- numbers ---- */
+
+/* Number i of stream `seed`, evenly in [-1, 1). */
+static inline float noise(uint64_t seed, uint64_t i)
+{
+	uint64_t z = seed * 0x9e3779b97f4a7c15u + i * 0xd1342543de82ef95u + 1;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return (float)(z >> 40) * 0x1p-23f - 1.0f;
+}
+
+/* n of them; free() it. */
+static inline float *noises(uint64_t seed, size_t n)
+{
+	float *v = malloc(n * sizeof *v + 1);
+
+	assert_non_null(v);
+	for (size_t i = 0; i < n; i++)
+		v[i] = noise(seed, i);
+	return v;
+}
+
+static inline size_t code_size(enum moe_quant q)
+{
+	return q == MOE_Q_F32 ? 4 : 2;
+}
+
+/* A random matrix in memory of the backend, `offset` bytes from an aligned place; *values: what it holds, as f32. */
+static inline struct moe_matrix noise_matrix(struct pile *p, uint64_t seed, enum moe_quant q, int rows, int cols,
+                                             size_t offset, float **values)
+{
+	size_t n = (size_t)rows * (size_t)cols, bytes = n * code_size(q);
+	unsigned char *codes = calloc(1, bytes + offset + 1);
+	float *v = noises(seed, n);
+	struct moe_matrix m = {q, MOE_L_PLAIN, rows, cols, NULL};
+
+	assert_non_null(codes);
+	for (size_t i = 0; i < n; i++) {
+		uint16_t h = q == MOE_Q_BF16 ? moe_f32_to_bf16(v[i]) : moe_f32_to_f16(v[i]);
+
+		if (q == MOE_Q_F32) {
+			memcpy(codes + offset + 4 * i, &v[i], 4);
+			continue;
+		}
+		memcpy(codes + offset + 2 * i, &h, 2);
+		v[i] = q == MOE_Q_BF16 ? moe_bf16_to_f32(h) : moe_f16_to_f32(h);
+	}
+	m.data = (unsigned char *)pile_copy(p, codes, bytes + offset) + offset;
+	free(codes);
+	if (values)
+		*values = v;
+	else
+		free(v);
+	return m;
+}
+
+static inline struct moe_expert_weights noise_expert(struct pile *p, uint64_t seed, enum moe_quant q, int width,
+                                                     int hidden, float *values[3])
+{
+	struct moe_expert_weights w;
+
+	w.gate = noise_matrix(p, seed, q, width, hidden, 0, &values[0]);
+	w.up = noise_matrix(p, seed + 1, q, width, hidden, 0, &values[1]);
+	w.down = noise_matrix(p, seed + 2, q, hidden, width, 0, &values[2]);
+	return w;
+}
+
+static inline void near(double got, double want, double bound, const char *what, size_t at)
+{
+	if (!(fabs(got - want) <= bound))
+		fail_msg("%s, element %zu: %.9g, wanted %.9g within %.3g", what, at, got, want, bound);
+}
+
+#endif
