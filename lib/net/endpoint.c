@@ -100,6 +100,21 @@ char *moe_default_endpoint(const char *fingerprint, int rank, struct moe_err *e)
 	return endpoint;
 }
 
+char *moe_endpoint_nth(const char *bind, int i, struct moe_err *e)
+{
+	struct endpoint p;
+
+	if (endpoint_parse(bind, true, &p, e))
+		return NULL;
+	if (!p.tcp)
+		return moe_sprintf(e, "%s-%d", bind, i);
+	if (p.port && p.port + i > 65535) {
+		moe_fail(e, MOE_E_RANGE, "%s: server %d would need port %d", bind, i, p.port + i);
+		return NULL;
+	}
+	return moe_sprintf(e, TCP "%s:%d", p.host, p.port ? p.port + i : 0);
+}
+
 /* Ours, and nobody else can put a socket of his own there. */
 static int check_folder(const char *endpoint, const char *path, struct moe_err *e)
 {

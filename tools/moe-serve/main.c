@@ -1,0 +1,69 @@
+/* moe-serve: hold the experts of one device, or of each device of this host, and compute them for others. */
+#include <stddef.h>
+
+#include "base/opts.h"
+#include "serve.h"
+
+static struct options opt = {.max_rows = 1024, .credits = 16};
+
+static const struct moe_opt table[] = {
+	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as SLURM, MPI or LWS says", 0, 0},
+	{"ranks", 0, MOE_OPT_STR, &opt.ranks, "A-B", "serve these devices, a process each (all of them)", 0, 0},
+	{"bind", 0, MOE_OPT_STR, &opt.bind, "ENDPOINT", "ipc:///path or tcp://host:port; ranks take consecutive ports", 0, 0},
+	{"advertise", 0, MOE_OPT_STR, &opt.advertise, "HOST", "the name that others reach this host by", 0, 0},
+	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
+	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
+	{"threads", 0, MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
+	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
+	{"credits", 0, MOE_OPT_INT, &opt.credits, "N", "most requests a client may have waiting (16)", 1, 64},
+	{NULL, 0, MOE_OPT_FLAG, NULL, NULL, NULL, 0, 0},
+};
+
+static const char *const usage[] = {
+	"moe-serve [--rank N|env | --ranks A-B] [--bind ENDPOINT] [--ready-file FILE] SHARDS",
+	NULL,
+};
+
+static const struct moe_tool tool = {
+	.name = "moe-serve",
+	.usage = usage,
+	.about = "Serve the routed experts of a shard set, a checkpoint folder or synth:SPEC to moe-route.",
+	.opts = table,
+};
+
+/* The only server of this process is ready. */
+static int tell(void *ctx, const char *endpoint, struct moe_err *e)
+{
+	return ready_tell(ctx, &endpoint, 1, e);
+}
+
+static int serve(const struct plan *p, struct moe_err *e)
+{
+	int rc;
+
+	if (p->supervise)
+		return supervise(p, e);
+	rc = serve_one(p, p->first, true, tell, (void *)p->o.ready_file, e);
+	ready_file_remove(p->o.ready_file);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct moe_err e = MOE_ERR_INIT;
+	struct plan plan;
+	int rc = moe_opts_parse(&tool, &argc, argv);
+
+	if (rc >= 0)
+		return rc;
+	if (argc != 1)
+		return moe_usage(&tool, argc ? "one SHARDS at a time, not '%s' too" : "SHARDS is missing", argc ? argv[1] : "");
+	if (opt.rank && opt.ranks)
+		return moe_usage(&tool, "--rank and --ranks exclude each other");
+	rc = plan_open(&opt, argv[0], &plan, &e);
+	if (!rc) {
+		rc = serve(&plan, &e);
+		plan_close(&plan);
+	}
+	return rc ? moe_die(&tool, &e) : 0;
+}

@@ -1,0 +1,223 @@
+/* One server: the experts of one rank, from the files to the last answer. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/opts.h"
+#include "base/team.h"
+#include "compute/compute.h"
+#include "serve.h"
+
+struct one {
+	const struct plan *p;
+	int rank, experts;
+	uint8_t *has;
+	struct moe_tensors *tensors;
+	struct moe_team *team;
+	struct moe_backend *backend;
+	struct moe_experts *local;
+	struct moe_server *server;
+};
+
+/* ---- signals ---- */
+
+static struct moe_server *volatile stop_this;
+static volatile sig_atomic_t quit_at_once;
+
+static void on_signal(int sig)
+{
+	static volatile sig_atomic_t seen;
+
+	if (seen && quit_at_once)
+		_exit(128 + sig);
+	seen = 1;
+	moe_server_stop(stop_this);
+}
+
+static void catch_signals(struct one *o, bool quit_twice)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+
+	stop_this = o->server;
+	quit_at_once = quit_twice;
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGTERM, &sa, NULL);
+	/* Ctrl-C reaches every process of the terminal; under a supervisor it is the supervisor's to act on. */
+	if (!quit_twice)
+		sa.sa_handler = SIG_IGN;
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+}
+
+static void ignore_signals(void)
+{
+	struct sigaction sa = {.sa_handler = SIG_IGN};
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+}
+
+/* ---- opening ---- */
+
+static int list_experts(struct one *o, struct moe_err *e)
+{
+	const struct moe_model *m = &o->p->source->model;
+	int wide = moe_model_max_experts(m);
+
+	o->has = moe_calloc((size_t)m->n_layers * (size_t)wide, 1, "list of experts", e);
+	if (!o->has)
+		return MOE_E_NOMEM;
+	for (int l = 0; l < m->n_layers; l++)
+		for (int x = 0; x < m->layers[l].ffn.experts; x++) {
+			bool held = moe_placement_holds(&o->p->source->placement, o->rank, l, x);
+
+			o->has[l * wide + x] = held;
+			o->experts += held;
+		}
+	return 0;
+}
+
+static int open_compute(struct one *o, struct moe_err *e)
+{
+	const struct plan *p = o->p;
+	int rc = moe_source_tensors(p->source, o->rank, &o->tensors, e);
+
+	if (!rc)
+		rc = moe_team_new(plan_threads(p), &o->team, e);
+	if (!rc)
+		rc = moe_backend_cpu(o->team, &o->backend, e);
+	if (!rc)
+		rc = moe_experts_local(o->backend, o->tensors, &p->source->model, o->has, (int)p->o.max_rows, &o->local, e);
+	return rc;
+}
+
+static int open_server(struct one *o, struct moe_err *e)
+{
+	const struct plan *p = o->p;
+	char *bind = plan_endpoint(p, o->rank, e);
+	struct moe_server_config c = {
+		.bind = bind, .advertise = p->o.advertise, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
+		.has = o->has, .local = o->local, .max_rows = (int)p->o.max_rows, .credits = (int)p->o.credits,
+	};
+	int rc = bind ? moe_server_new(&c, &o->server, e) : e->code;
+
+	free(bind);
+	return rc;
+}
+
+static int open_all(struct one *o, struct moe_err *e)
+{
+	int rc = list_experts(o, e);
+
+	if (!rc)
+		rc = open_compute(o, e);
+	return rc ? rc : open_server(o, e);
+}
+
+static void close_all(struct one *o)
+{
+	moe_server_free(o->server);
+	if (o->local)
+		o->local->ops->close(o->local);
+	if (o->backend)
+		o->backend->ops->close(o->backend);
+	moe_team_free(o->team);
+	moe_tensors_free(o->tensors);
+	free(o->has);
+}
+
+/* ---- the words when ready ---- */
+
+/* One write, so that the lines of several servers on one pipe do not mix. */
+static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
+{
+	const struct moe_identity *id = &o->p->identity;
+	struct moe_jw w;
+	size_t len;
+	char *line;
+	int rc;
+
+	moe_jw_init(&w, false);
+	moe_jw_obj(&w);
+	moe_jw_key(&w, "event");
+	moe_jw_str(&w, "ready");
+	moe_jw_key(&w, "rank");
+	moe_jw_int(&w, o->rank);
+	moe_jw_key(&w, "endpoint");
+	moe_jw_str(&w, moe_server_endpoint(o->server));
+	moe_jw_key(&w, "experts");
+	moe_jw_int(&w, o->experts);
+	moe_jw_key(&w, "bytes");
+	moe_jw_int(&w, (int64_t)bytes);
+	moe_jw_key(&w, "fingerprint");
+	moe_jw_str(&w, id->fingerprint);
+	moe_jw_key(&w, "epoch");
+	moe_jw_int(&w, (int64_t)id->epoch);
+	moe_jw_key(&w, "numerics");
+	moe_jw_str(&w, id->numerics_text);
+	moe_jw_key(&w, "pid");
+	moe_jw_int(&w, getpid());
+	moe_jw_end(&w);
+	line = moe_jw_done(&w, &len, e);
+	if (!line)
+		return MOE_E_NOMEM;
+	line[len] = '\n';
+	rc = moe_write_all(STDOUT_FILENO, line, len + 1, "standard output", e);
+	free(line);
+	return rc;
+}
+
+static void print_config(const struct one *o, uint64_t bytes)
+{
+	const struct options *c = &o->p->o;
+	char a[32], b[32];
+
+	moe_log(MOE_DEBUG, "rank %d: %s, %d experts (%s), %s kernels, %d threads, at most %d rows a message and %d requests a client, "
+	        "buffers %s, numerics %s", o->rank, moe_server_endpoint(o->server), o->experts, moe_size_text((double)bytes, a),
+	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), (int)c->max_rows, (int)c->credits,
+	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows), b), o->p->identity.numerics_text);
+}
+
+static void print_end(const struct one *o)
+{
+	struct moe_server_stats s = moe_server_stats(o->server);
+
+	moe_log(MOE_DEBUG, "rank %d: %llu batches, %llu rows, %llu pairs, %llu refused, %llu bytes in, %llu out", o->rank,
+	        (unsigned long long)s.batches, (unsigned long long)s.rows, (unsigned long long)s.pairs,
+	        (unsigned long long)s.refused, (unsigned long long)s.bytes_in, (unsigned long long)s.bytes_out);
+}
+
+int serve_one(const struct plan *p, int rank, bool quit_twice, ready_fn *ready, void *ctx, struct moe_err *e)
+{
+	struct one o = {.p = p, .rank = rank};
+	uint64_t bytes = 0;
+	int rc = open_all(&o, e);
+
+	if (!rc) {
+		catch_signals(&o, quit_twice);
+		rc = plan_weight_bytes(p, rank, &bytes, e);
+	}
+	if (!rc)
+		rc = print_ready(&o, bytes, e);
+	if (!rc) {
+		print_config(&o, bytes);
+		rc = ready(ctx, moe_server_endpoint(o.server), e);
+	}
+	if (!rc)
+		rc = moe_server_run(o.server, e);
+	if (!rc)
+		rc = moe_tensors_check(o.tensors, e);
+	if (o.server) {
+		print_end(&o);
+		ignore_signals();
+	}
+	close_all(&o);
+	return rc;
+}

@@ -1,0 +1,164 @@
+/* What will be served, and whether it can be. */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/opts.h"
+#include "compute/compute.h"
+#include "serve.h"
+
+/* ---- ranks ---- */
+
+static int choose_ranks(struct plan *p, struct moe_err *e)
+{
+	const struct options *o = &p->o;
+	int devices = p->source->placement.devices, rc = 0;
+
+	p->first = 0;
+	p->last = devices - 1;
+	p->supervise = !o->rank;
+	if (o->rank && strcmp(o->rank, "env") == 0)
+		rc = rank_from_env(&p->first, &p->rank_from, &p->place, &p->neighbours, e);
+	else if (o->rank && (!rank_range(o->rank, &p->first, &p->last) || p->first != p->last))
+		rc = moe_fail(e, MOE_E_INPUT, "--rank: '%s' is neither a rank nor env", o->rank);
+	else if (o->ranks && !rank_range(o->ranks, &p->first, &p->last))
+		rc = moe_fail(e, MOE_E_INPUT, "--ranks: '%s' is not of the form A-B", o->ranks);
+	if (rc)
+		return rc;
+	if (p->rank_from)
+		p->last = p->first;
+	if (p->last >= devices)
+		return moe_fail(e, MOE_E_RANGE, "rank %d: %s has %d device%s (0 to %d)", p->last, p->source->path, devices,
+		                devices == 1 ? "" : "s", devices - 1);
+	if (!p->rank_from)
+		p->neighbours = p->last - p->first + 1;
+	return 0;
+}
+
+/* ---- memory ---- */
+
+int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct moe_err *e)
+{
+	struct moe_tensors *t;
+	int rc;
+
+	*bytes = 0;
+	if (p->source->sharded) {
+		for (int i = 0; i < p->source->manifest.n_files; i++)
+			if (p->source->manifest.files[i].device == rank)
+				*bytes += p->source->manifest.files[i].bytes;
+		return 0;
+	}
+	rc = moe_source_tensors(p->source, rank, &t, e);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < moe_tensors_count(t); i++)
+		*bytes += moe_tensors_at(t, i)->bytes;
+	moe_tensors_free(t);
+	return 0;
+}
+
+/* A made-up checkpoint is in memory already; files are mapped, and have to find room beside what others use. */
+static bool already_in_memory(const struct plan *p)
+{
+	return strncmp(p->source->path, "synth:", 6) == 0;
+}
+
+static int check_memory(const struct plan *p, struct moe_err *e)
+{
+	const struct moe_model *m = &p->source->model;
+	uint64_t weights = 0, bytes, servers = (uint64_t)(p->last - p->first + 1), buffers, free_bytes;
+	char a[32], b[32], c[32];
+
+	for (int rank = p->first; rank <= p->last && !already_in_memory(p); rank++) {
+		int rc = plan_weight_bytes(p, rank, &bytes, e);
+
+		if (rc)
+			return rc;
+		weights += bytes;
+	}
+	bytes = (uint64_t)moe_experts_local_bytes(m, (int)p->o.max_rows);
+	buffers = (uint64_t)moe_server_bytes(m, (int)p->o.max_rows);
+	if (__builtin_add_overflow(buffers, bytes, &buffers) || __builtin_mul_overflow(buffers, servers, &buffers) ||
+	    __builtin_add_overflow(buffers, weights, &bytes))
+		bytes = UINT64_MAX;
+	free_bytes = moe_memory_available();
+	if (bytes <= free_bytes)
+		return 0;
+	return moe_fail(e, MOE_E_NOMEM,
+	                "%s: needs %s of experts and %s of buffers, %s is available: serve fewer ranks here (--ranks), or "
+	                "lower --max-rows",
+	                p->source->path, moe_size_text((double)weights, a), moe_size_text((double)buffers, b),
+	                moe_size_text((double)free_bytes, c));
+}
+
+/* ---- the whole ---- */
+
+static int identify(struct plan *p, struct moe_err *e)
+{
+	struct moe_hash fingerprint;
+	int rc = moe_source_fingerprint(p->source, &fingerprint, e);
+
+	if (rc)
+		return rc;
+	memcpy(p->identity.fingerprint, fingerprint.hex, sizeof p->identity.fingerprint);
+	p->identity.epoch = p->source->epoch;
+	p->identity.numerics = moe_numerics_id(p->identity.numerics_text);
+	return 0;
+}
+
+int plan_open(const struct options *o, const char *shards, struct plan *out, struct moe_err *e)
+{
+	int rc;
+
+	*out = (struct plan){.o = *o, .neighbours = 1};
+	if (o->bind && (rc = moe_endpoint_check_bind(o->bind, o->insecure, e)))
+		return rc;
+	if (o->ready_file && (rc = ready_file_check(o->ready_file, e)))
+		return rc;
+	rc = moe_source_open(shards, &out->source, e);
+	if (rc)
+		return rc;
+	rc = choose_ranks(out, e);
+	if (!rc && out->rank_from)
+		moe_log(MOE_INFO, "rank %d, from %s", out->first, out->rank_from);
+	if (!rc)
+		rc = check_memory(out, e);
+	if (!rc)
+		rc = identify(out, e);
+	if (rc)
+		plan_close(out);
+	return rc;
+}
+
+void plan_close(struct plan *p)
+{
+	moe_source_close(p->source);
+	p->source = NULL;
+}
+
+char *plan_endpoint(const struct plan *p, int rank, struct moe_err *e)
+{
+	int i = p->place + rank - p->first;
+
+	if (!p->o.bind)
+		return moe_default_endpoint(p->identity.fingerprint, rank, e);
+	if (p->neighbours == 1)
+		return moe_strdup(p->o.bind, e);
+	return moe_endpoint_nth(p->o.bind, i, e);
+}
+
+int plan_threads(const struct plan *p)
+{
+	cpu_set_t set;
+	int cores = 1;
+
+	if (p->o.threads)
+		return (int)p->o.threads;
+	if (sched_getaffinity(0, sizeof set, &set) == 0)
+		cores = CPU_COUNT(&set);
+	return cores > p->neighbours ? cores / p->neighbours : 1;
+}

@@ -1,0 +1,83 @@
+/* Saying that all servers can be reached: the ready file, and systemd's notification. */
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "serve.h"
+
+#define MAX_READY_FILE (1u << 20)
+
+int ready_file_check(const char *path, struct moe_err *e)
+{
+	struct moe_endpoints list = {NULL, 0};
+	char *text;
+	size_t len;
+	int rc;
+
+	if (!moe_exists(path))
+		return 0;
+	rc = moe_read_file(path, MAX_READY_FILE, &text, &len, e);
+	if (rc)
+		return rc;
+	rc = moe_hosts_parse(text, len, path, &list, NULL);
+	moe_endpoints_free(&list);
+	free(text);
+	if (rc)
+		return moe_fail(e, MOE_E_INPUT, "%s: exists and is not a ready file; it would be replaced", path);
+	return unlink(path) == 0 ? 0 : moe_fail_errno(e, "%s", path);
+}
+
+static int write_file(const char *path, const char *const *endpoints, int n, struct moe_err *e)
+{
+	struct moe_buf text = MOE_BUF_INIT;
+	int rc = 0;
+
+	for (int i = 0; i < n && !rc; i++)
+		rc = moe_buf_printf(&text, e, "%s\n", endpoints[i]);
+	if (!rc)
+		rc = moe_write_file(path, text.data, text.len, e);
+	moe_buf_free(&text);
+	return rc;
+}
+
+/* sd_notify(3), which is one datagram.  Whoever does not listen is not our concern. */
+static void notify(void)
+{
+	static const char words[] = "READY=1";
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	size_t n = path ? strlen(path) : 0;
+	int fd;
+
+	if (n < 2 || n >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(to.sun_path, path, n);
+	if (path[0] == '@')
+		to.sun_path[0] = 0;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	sendto(fd, words, sizeof words - 1, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&to,
+	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+	close(fd);
+}
+
+int ready_tell(const char *path, const char *const *endpoints, int n, struct moe_err *e)
+{
+	int rc = path ? write_file(path, endpoints, n, e) : 0;
+
+	if (!rc)
+		notify();
+	return rc;
+}
+
+void ready_file_remove(const char *path)
+{
+	if (path)
+		unlink(path);
+}

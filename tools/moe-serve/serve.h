@@ -1,0 +1,64 @@
+/* moe-serve's own parts: which ranks, one server, several under supervision. */
+#ifndef MOE_SERVE_H
+#define MOE_SERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "net/net.h"
+#include "shard/shard.h"
+
+/* What was asked for, as the command line says it. */
+struct options {
+	const char *rank, *ranks, *bind, *advertise, *ready_file;
+	bool insecure;
+	int64_t threads;             /* 0: cores divided by the servers of this host */
+	int64_t max_rows, credits;
+};
+
+/* What will be done. */
+struct plan {
+	struct options o;
+	struct moe_source *source;
+	struct moe_identity identity;
+	bool supervise;              /* one child per rank; otherwise this process is the one server */
+	int first, last;             /* ranks, both included */
+	int place;                   /* place of the first among the servers of this host */
+	int neighbours;              /* servers of this host */
+	const char *rank_from;       /* the environment variable that gave the rank, or NULL */
+};
+
+/* plan.c */
+/* Open the source, decide the ranks, and refuse what cannot work: before anything is loaded or started. */
+int plan_open(const struct options *o, const char *shards, struct plan *out, struct moe_err *e);
+void plan_close(struct plan *p);
+/* The endpoint to bind for a rank (caller frees), and the threads it computes with. */
+char *plan_endpoint(const struct plan *p, int rank, struct moe_err *e);
+int plan_threads(const struct plan *p);
+/* Bytes of a rank's experts. */
+int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct moe_err *e);
+
+/* rank.c */
+/* --rank env: the launcher's variables.  *place and *neighbours: among the servers of this host, when the launcher tells. */
+int rank_from_env(int *rank, const char **variable, int *place, int *neighbours, struct moe_err *e);
+/* "3" or "2-5". */
+bool rank_range(const char *text, int *first, int *last);
+
+/* one.c */
+/* Serve one rank until told to stop.  ready(ctx, endpoint) is called once it can be reached; a failure of it ends the
+ * server.  quit_twice: a second signal ends the process at once. */
+typedef int ready_fn(void *ctx, const char *endpoint, struct moe_err *e);
+int serve_one(const struct plan *p, int rank, bool quit_twice, ready_fn *ready, void *ctx, struct moe_err *e);
+
+/* supervise.c */
+int supervise(const struct plan *p, struct moe_err *e);
+
+/* ready.c */
+/* Refuse a --ready-file that is there and is not one; remove one that an earlier run left. */
+int ready_file_check(const char *path, struct moe_err *e);
+/* Tell the world: write the ready file (if any) and answer $NOTIFY_SOCKET (if set). */
+int ready_tell(const char *path, const char *const *endpoints, int n, struct moe_err *e);
+void ready_file_remove(const char *path);
+
+#endif
