@@ -4,7 +4,7 @@
 #include "base/opts.h"
 #include "serve.h"
 
-static struct options opt = {.max_rows = 1024, .credits = 16};
+static struct options opt = {.max_rows = 1024};
 
 static const struct moe_opt table[] = {
 	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as SLURM, MPI or LWS says", 0, 0},
@@ -13,9 +13,8 @@ static const struct moe_opt table[] = {
 	{"advertise", 0, MOE_OPT_STR, &opt.advertise, "HOST", "the name that others reach this host by", 0, 0},
 	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
 	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
-	{"threads", 0, MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
+	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
-	{"credits", 0, MOE_OPT_INT, &opt.credits, "N", "most requests a client may have waiting (16)", 1, 64},
 	{NULL, 0, MOE_OPT_FLAG, NULL, NULL, NULL, 0, 0},
 };
 

@@ -104,7 +104,7 @@ static int open_server(struct one *o, struct moe_err *e)
 	char *bind = plan_endpoint(p, o->rank, e);
 	struct moe_server_config c = {
 		.bind = bind, .advertise = p->o.advertise, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
-		.has = o->has, .local = o->local, .max_rows = (int)p->o.max_rows, .credits = (int)p->o.credits,
+		.has = o->has, .local = o->local, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
 	};
 	int rc = bind ? moe_server_new(&c, &o->server, e) : e->code;
 
@@ -181,7 +181,7 @@ static void print_config(const struct one *o, uint64_t bytes)
 
 	moe_log(MOE_DEBUG, "rank %d: %s, %d experts (%s), %s kernels, %d threads, at most %d rows a message and %d requests a client, "
 	        "buffers %s, numerics %s", o->rank, moe_server_endpoint(o->server), o->experts, moe_size_text((double)bytes, a),
-	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), (int)c->max_rows, (int)c->credits,
+	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), (int)c->max_rows, CREDITS,
 	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows), b), o->p->identity.numerics_text);
 }
 

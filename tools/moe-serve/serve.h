@@ -9,12 +9,14 @@
 #include "net/net.h"
 #include "shard/shard.h"
 
+#define CREDITS 16               /* most requests one client may have waiting */
+
 /* What was asked for, as the command line says it. */
 struct options {
 	const char *rank, *ranks, *bind, *advertise, *ready_file;
 	bool insecure;
 	int64_t threads;             /* 0: cores divided by the servers of this host */
-	int64_t max_rows, credits;
+	int64_t max_rows;
 };
 
 /* What will be done. */
