@@ -38,22 +38,37 @@ INLINE vf v_set(float x)
 	return x - (vf){0};
 }
 
-/* n < VLANES elements, then zeros; n <= 0: zeros. */
+#if VLANES == 16
+INLINE __mmask16 v_first(int n)
+{
+	return (__mmask16)(n <= 0 ? 0 : n >= 16 ? 0xffff : (1u << n) - 1);
+}
+#endif
+
+/* n elements (at most VLANES are taken), then zeros; n <= 0: zeros. */
 INLINE vf v_load_n(const float *p, int n)
 {
+#if VLANES == 16
+	return (vf)_mm512_maskz_loadu_ps(v_first(n), p);
+#else
 	vf v = {0};
 
 	for (int i = 0; i < VLANES; i++)
 		if (i < n)
 			v[i] = p[i];
 	return v;
+#endif
 }
 
 INLINE void v_store_n(float *p, vf v, int n)
 {
+#if VLANES == 16
+	_mm512_mask_storeu_ps(p, v_first(n), (__m512)v);
+#else
 	for (int i = 0; i < VLANES; i++)
 		if (i < n)
 			p[i] = v[i];
+#endif
 }
 
 /* a b + c, rounded once. */
