@@ -30,7 +30,8 @@ struct moe_placement {
 	int *device;                 /* device ids, expert by expert */
 };
 void moe_placement_free(struct moe_placement *p);
-/* The devices of expert e of layer l; *n of them, at least one. */
+int moe_placement_copy(const struct moe_placement *p, struct moe_placement *out, struct moe_err *e);
+/* The devices of expert e of layer l; *n of them, at least one; NULL and 0 for an expert that does not exist. */
 const int *moe_placement_of(const struct moe_placement *p, int layer, int expert, int *n);
 bool moe_placement_holds(const struct moe_placement *p, int device, int layer, int expert);
 
@@ -50,6 +51,9 @@ int moe_place_capacity(const struct moe_model *m, const struct moe_device *devic
                        void *ctx, struct moe_placement *out, struct moe_err *e);
 /* (max / mean) - 1 of bytes over devices. */
 double moe_placement_imbalance(const struct moe_placement *p, moe_expert_bytes *bytes, void *ctx);
+/* MOE_E_RANGE with the numbers when a device would hold more than its memory. */
+int moe_placement_fits(const struct moe_placement *p, const struct moe_device *devices, moe_expert_bytes *bytes, void *ctx,
+                       struct moe_err *e);
 
 /* From JSON: a policy ("placement": [layer][expert] -> device or [devices]), or {"expert_to_ep_rank": [...]} (one list
  * for all layers, or one a layer).  Layers that are dense may be null or []. devices <= 0: the highest id + 1 (or the policy's list). */

@@ -1,0 +1,179 @@
+/* policy.json: a plan people read, compare and edit. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "plan/plan.h"
+
+#define POLICY_CAP ((size_t)256 << 20)
+#define MAX_MEMORY 9007199254740992 /* 2^53 */
+
+static void write_model(const struct moe_model *m, const char *name, struct moe_jw *w)
+{
+	moe_jw_key(w, "model");
+	moe_jw_obj(w);
+	moe_jw_key(w, "name");
+	moe_jw_str(w, name);
+	moe_jw_key(w, "family");
+	moe_jw_str(w, m->name);
+	moe_jw_key(w, "layers");
+	moe_jw_int(w, m->n_layers);
+	moe_jw_key(w, "hidden");
+	moe_jw_int(w, m->hidden);
+	moe_jw_key(w, "experts");
+	moe_jw_int(w, moe_model_max_experts(m));
+	moe_jw_end(w);
+}
+
+static void write_device(const struct moe_device *d, int index, struct moe_jw *w)
+{
+	moe_jw_obj(w);
+	moe_jw_key(w, "index");
+	moe_jw_int(w, index);
+	moe_jw_key(w, "host");
+	moe_jw_str(w, d->host);
+	moe_jw_key(w, "kind");
+	moe_jw_str(w, d->kind);
+	moe_jw_key(w, "memory");
+	moe_jw_int(w, (int64_t)d->memory);
+	moe_jw_key(w, "quant");
+	moe_jw_str(w, d->quant);
+	moe_jw_key(w, "layout");
+	moe_jw_str(w, d->layout[0] ? d->layout : "plain");
+	moe_jw_end(w);
+}
+
+int moe_policy_write(const struct moe_model *m, const char *model_name, const struct moe_json *hardware,
+                     const struct moe_device *devices, const struct moe_placement *p, struct moe_buf *out, struct moe_err *e)
+{
+	struct moe_jw w;
+	size_t len;
+	char *text;
+
+	moe_jw_init(&w, true);
+	moe_jw_obj(&w);
+	moe_jw_key(&w, "schema");
+	moe_jw_int(&w, MOE_POLICY_SCHEMA);
+	if (hardware) {
+		moe_jw_key(&w, "hardware");
+		moe_jw_json(&w, hardware);
+	}
+	write_model(m, model_name, &w);
+	moe_jw_key(&w, "devices");
+	moe_jw_arr(&w);
+	for (int d = 0; d < p->devices; d++)
+		write_device(&devices[d], d, &w);
+	moe_jw_arr_end(&w);
+	moe_jw_key(&w, "placement");
+	moe_placement_write(p, &w);
+	moe_jw_end(&w);
+	text = moe_jw_done(&w, &len, e);
+	if (!text)
+		return MOE_E_NOMEM;
+	*out = (struct moe_buf){text, len, len + 1};
+	return 0;
+}
+
+/* A member of at most cap - 1 bytes; absent: dst stays. */
+static int read_text(const struct moe_json *o, const char *key, char *dst, size_t cap, struct moe_err *e)
+{
+	const char *s = NULL;
+	int rc = moe_json_need_str(o, key, false, &s, "device", e);
+
+	if (rc || !s)
+		return rc;
+	if (strlen(s) >= cap)
+		return moe_fail(e, MOE_E_INPUT, "device: \"%s\" is longer than %zu bytes", key, cap - 1);
+	memcpy(dst, s, strlen(s) + 1);
+	return 0;
+}
+
+/* What a shard set can be today; other values are for later programs and must not be half obeyed. */
+static int check_device(const struct moe_device *d, int index, struct moe_err *e)
+{
+	if (d->layout[0] && strcmp(d->layout, "plain") != 0)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "device %d: layout \"%s\" (only plain is written)", index, d->layout);
+	if (d->quant[0])
+		return moe_fail(e, MOE_E_UNSUPPORTED, "device %d: quant \"%s\" (only the checkpoint's own is written)", index,
+		                d->quant);
+	return 0;
+}
+
+static int read_device(const struct moe_json *v, int n, struct moe_device *devices, struct moe_err *e)
+{
+	struct moe_device d = {.kind = "cpu", .speed = 1};
+	int64_t index = -1, memory = 0;
+	int rc = moe_json_need_int(v, "index", true, 0, n - 1, &index, "device", e);
+
+	if (rc)
+		return rc;
+	if (devices[index].speed > 0)
+		return moe_fail(e, MOE_E_INPUT, "device %d: described twice", (int)index);
+	rc = moe_json_need_int(v, "memory", false, 0, MAX_MEMORY, &memory, "device", e);
+	rc = rc ? rc : read_text(v, "host", d.host, sizeof d.host, e);
+	rc = rc ? rc : read_text(v, "kind", d.kind, sizeof d.kind, e);
+	rc = rc ? rc : read_text(v, "quant", d.quant, sizeof d.quant, e);
+	rc = rc ? rc : read_text(v, "layout", d.layout, sizeof d.layout, e);
+	rc = rc ? rc : check_device(&d, (int)index, e);
+	d.memory = (uint64_t)memory;
+	devices[index] = d;
+	return rc;
+}
+
+static int read_devices(const struct moe_json *j, struct moe_device **out, int *n, struct moe_err *e)
+{
+	const struct moe_json *list = moe_json_get(j, "devices");
+	struct moe_device *v;
+	size_t count = moe_json_count(list);
+	int rc = 0;
+
+	if (moe_json_type(list) != MOE_JSON_ARRAY || count == 0 || count > MOE_MAX_DEVICES)
+		return moe_fail(e, MOE_E_INPUT, "no list \"devices\" of 1 to %d", MOE_MAX_DEVICES);
+	v = moe_calloc(count, sizeof *v, "devices", e);
+	if (!v)
+		return MOE_E_NOMEM;
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = read_device(moe_json_at(list, i), (int)count, v, e);
+	if (rc) {
+		free(v);
+		return rc;
+	}
+	*out = v;
+	*n = (int)count;
+	return 0;
+}
+
+static int read_policy(const struct moe_json *j, struct moe_device **devices, int *n, struct moe_err *e)
+{
+	int64_t schema = 0;
+	int rc = moe_json_need_int(j, "schema", true, 1, INT32_MAX, &schema, "policy", e);
+
+	if (rc == 0 && schema > MOE_POLICY_SCHEMA)
+		rc = moe_fail(e, MOE_E_UNSUPPORTED, "schema %d is newer than this program, which reads up to %d", (int)schema,
+		              MOE_POLICY_SCHEMA);
+	if (rc == 0 && !moe_json_get(j, "placement"))
+		rc = moe_fail(e, MOE_E_INPUT, "no \"placement\"");
+	return rc ? rc : read_devices(j, devices, n, e);
+}
+
+int moe_policy_read(const char *path, const struct moe_model *m, struct moe_device **devices, struct moe_placement *out,
+                    struct moe_err *e)
+{
+	struct moe_device *v = NULL;
+	struct moe_json *j;
+	int n = 0, rc = moe_json_read(path, POLICY_CAP, &j, e);
+
+	if (rc)
+		return rc;
+	rc = read_policy(j, &v, &n, e);
+	if (rc)
+		rc = moe_fail_prefix(e, rc, "%s", path);
+	else
+		rc = moe_placement_from_json(j, path, m, n, out, e);
+	moe_json_free(j);
+	if (rc)
+		free(v);
+	else
+		*devices = v;
+	return rc;
+}
