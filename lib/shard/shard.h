@@ -51,7 +51,14 @@ struct moe_shard_options {
 	int threads;                 /* 0: all cores */
 	bool dry_run;                /* plan and report only */
 	uint64_t epoch;              /* 0: one more than the set that is replaced, else 1 */
+	/* Called now and then, by one thread at a time, with the bytes handled so far and in all; false stops the work
+	 * (MOE_E_CANCELLED, nothing left over).  May be NULL. */
+	bool (*tick)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+	const struct moe_hash *expect; /* writing: what was read must have this fingerprint, else MOE_E_SUM and nothing
+	                                * is written; NULL: any */
 };
+#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL}
 struct moe_shard_report {
 	uint64_t bytes_read, bytes_written;
 	int files, devices;
@@ -66,9 +73,9 @@ int moe_shard_write(const struct moe_checkpoint *c, const struct moe_placement *
 /* What is in a checkpoint or shard set, as pretty JSON. */
 int moe_shard_info(const char *dir, struct moe_buf *out, struct moe_err *e);
 /* Recompute every checksum.  MOE_E_SUM names the file, and the layer and expert when it is one's bytes. */
-int moe_shard_verify(const char *dir, int threads, struct moe_err *e);
+int moe_shard_verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e);
 /* Back to a checkpoint folder (tensor bytes identical; fused tensors fused again); out must not exist. */
-int moe_shard_merge(const char *dir, const char *out, int threads, struct moe_err *e);
+int moe_shard_merge(const char *dir, const char *out, const struct moe_shard_options *o, struct moe_err *e);
 /* Remove data files and left-over temporary ones that the manifest does not name.  removed(name) per file, may be NULL. */
 int moe_shard_gc(const char *dir, bool dry_run, void (*removed)(void *ctx, const char *name, uint64_t bytes), void *ctx,
                  struct moe_err *e);
@@ -83,7 +90,7 @@ struct moe_source {
 	uint64_t epoch;
 	bool sharded;
 	struct moe_manifest manifest;         /* when sharded */
-	struct moe_checkpoint *checkpoint;    /* otherwise */
+	struct moe_checkpoint *checkpoint;    /* otherwise, or after moe_source_whole */
 };
 int moe_source_open(const char *spec, struct moe_source **out, struct moe_err *e);
 void moe_source_close(struct moe_source *s);
@@ -94,6 +101,10 @@ int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct mo
  * point into the source and live only as long as it. */
 #define MOE_ALL (-2)
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);
+/* All of it as a checkpoint, to be cut (again) by moe_shard_write; of a shard set every file must be there.  Belongs to s. */
+int moe_source_whole(struct moe_source *s, const struct moe_checkpoint **out, struct moe_err *e);
+/* Bytes of one expert, for the placements of plan/; ctx: a struct moe_source.  From the manifest or the tensors. */
+uint64_t moe_source_expert_bytes(void *ctx, int layer, int expert);
 /* The folder that has tokenizer.json, or NULL. */
 const char *moe_source_text_dir(const struct moe_source *s);
 

@@ -1,0 +1,149 @@
+/* What the files of this room tell each other. */
+#ifndef MOE_SHARD_PRIVATE_H
+#define MOE_SHARD_PRIVATE_H
+
+#include <xxhash.h>
+
+#include "base/team.h"
+#include "shard/shard.h"
+
+#define MOE_MANIFEST_NAME "manifest.json"
+#define MOE_MANIFEST_CAP ((size_t)1 << 30)
+#define MOE_DATA_ALIGN 4096 /* where a data file's data starts: whole pages, for mapping and direct reads */
+
+/* ---- pieces.c: the smallest named things a checkpoint is made of ----
+ *
+ * A piece is a tensor, or one expert's part of a fused tensor (NAME.E).  A checkpoint and every shard set of it have
+ * the same pieces. */
+struct moe_piece {
+	const char *name;
+	char *own_name;              /* the same when it is ours to free, else NULL */
+	struct moe_tensor_id id;
+	struct moe_tensor view;      /* its dtype, shape, data, map */
+	struct moe_hash hash;        /* filled while copying */
+};
+struct moe_pieces {
+	struct moe_piece *v;         /* by layer, expert, role, name: the order in every data file */
+	size_t n;
+};
+int moe_pieces_of(const struct moe_model *m, const struct moe_tensors *s, struct moe_pieces *out, struct moe_err *e);
+void moe_pieces_free(struct moe_pieces *p);
+/* Of pieces whose hashes are known. */
+int moe_pieces_fingerprint(const struct moe_pieces *p, struct moe_hash *out, struct moe_err *e);
+/* An entry of a safetensors header. */
+struct moe_st_entry moe_piece_entry(const struct moe_piece *p);
+void moe_hash_text(XXH128_hash_t h, struct moe_hash *out);
+bool moe_hash_parse(const char *text, struct moe_hash *out);
+
+/* ---- flow.c: bytes that are read in order, summed, and maybe written ---- */
+
+/* A run of bytes of a flow; extents lie side by side. */
+struct moe_extent {
+	const unsigned char *data;
+	const struct moe_map *map;   /* where data lies, or NULL */
+	uint64_t offset, bytes;      /* in the flow */
+	struct moe_hash *sum;        /* receives the sum of this extent, or NULL */
+	struct moe_hash *group;      /* receives the sum of all neighbours with the same group, or NULL */
+};
+struct moe_flow {
+	const char *path;            /* of the new file, or NULL: only summed */
+	struct moe_extent *v;
+	size_t n;
+	uint64_t bytes;              /* of all extents */
+	struct moe_hash *whole;      /* receives the sum of all, or NULL */
+	/* private to flow.c */
+	uint64_t chunks, taken, turn, done;
+	int workers, fd;
+	XXH3_state_t *state[3];
+};
+/* Append; offset is filled in, the flow's length grows.  v must have room. */
+void moe_flow_add(struct moe_flow *f, struct moe_extent x);
+/* Run all flows to their ends with `o`'s threads, tick and a few MiB a thread.  Files are made, synced and closed; about
+ * one a thread is open at a time.  After a failure some are there, in whatever state. */
+int moe_flows_run(struct moe_flow *f, size_t n, const struct moe_shard_options *o, struct moe_err *e);
+/* Hash all pieces. */
+int moe_pieces_sum(struct moe_pieces *p, const struct moe_shard_options *o, struct moe_err *e);
+
+/* ---- stage.c: a folder that is not there until it is whole ---- */
+
+struct moe_stage {
+	char *out;                   /* the final folder */
+	char *dir;                   /* where files are written before */
+	bool replaces;               /* out is a shard set that gets new files */
+	int lock, out_lock;          /* -1: none */
+};
+#define MOE_STAGE_INIT {NULL, NULL, false, -1, -1}
+/* Find out what is at `out` and make the folder to write in; left-overs of killed runs go.  may_replace: a shard set
+ * may be there already. */
+int moe_stage_open(const char *out, bool may_replace, struct moe_stage *s, struct moe_err *e);
+/* Like it, but look only. */
+int moe_stage_look(const char *out, bool may_replace, struct moe_stage *s, struct moe_err *e);
+/* Enough room for `bytes` more? */
+int moe_stage_space(const struct moe_stage *s, uint64_t bytes, struct moe_err *e);
+/* The folder becomes `out` (nothing was there before). */
+int moe_stage_rename(struct moe_stage *s, struct moe_err *e);
+/* Remove what was not committed and let go. */
+void moe_stage_close(struct moe_stage *s);
+/* Left-over folders of killed runs beside `out` (and in it); removed, unless dry_run. */
+int moe_stage_sweep(const char *out, bool dry_run, void (*removed)(void *ctx, const char *name, uint64_t bytes), void *ctx,
+                    int *found, struct moe_err *e);
+/* One writer a folder: a lock on the folder itself, -1 and e when another holds it. */
+int moe_stage_lock(const char *dir, struct moe_err *e);
+/* Is this a name that data files of a shard set have? */
+bool moe_is_data_name(const char *name);
+/* NAME.tmp-PID of a process that is gone? */
+bool moe_is_left_over(const char *name);
+/* Is it, with or without .tmp-PID, the name of a file that moe-shard writes? */
+bool moe_is_temporary(const char *name);
+
+/* ---- copied.c: config.json and its companions ---- */
+
+struct moe_copied {
+	char *name;
+	char *data;
+	size_t len;
+	struct moe_hash hash;
+};
+struct moe_copied_set {
+	struct moe_copied *v;
+	int n;
+};
+bool moe_is_copied_name(const char *name);
+/* config (text, may be NULL: from the folder like the others) and the companions found in dir (may be NULL). */
+int moe_copied_read(const char *dir, const char *config, size_t config_len, struct moe_copied_set *out, struct moe_err *e);
+/* Those that are already in dir must be the same. */
+int moe_copied_compare(const struct moe_copied_set *s, const char *dir, struct moe_err *e);
+/* Write those that are not yet in dir. */
+int moe_copied_write(const struct moe_copied_set *s, const char *dir, struct moe_err *e);
+void moe_copied_free(struct moe_copied_set *s);
+
+/* ---- manifest.c, manifest_write.c ---- */
+
+int moe_manifest_read(const char *dir, const struct moe_model *m, struct moe_manifest *out, struct moe_json **json,
+                      struct moe_err *e);
+/* The row of an expert in a file, or NULL. */
+const struct moe_manifest_expert *moe_manifest_find(const struct moe_manifest *man, int file, int layer, int expert);
+/* The epoch of the set in dir, checked no further than that. */
+int moe_manifest_epoch(const char *dir, uint64_t *epoch, struct moe_err *e);
+int moe_manifest_write(const struct moe_manifest *man, const struct moe_model *m, const struct moe_copied_set *copied,
+                       const char *path, struct moe_err *e);
+bool moe_is_shards(const char *dir);
+
+/* ---- cut.c: which piece goes where in which file ---- */
+
+struct moe_cut {
+	struct moe_manifest man;     /* names and hashes still empty */
+	struct moe_flow *flows;      /* [man.n_files] */
+	unsigned char **headers;     /* [man.n_files] */
+};
+int moe_cut_make(const struct moe_model *m, struct moe_pieces *p, const struct moe_placement *placement,
+                    struct moe_cut *out, struct moe_err *e);
+void moe_cut_free(struct moe_cut *c);
+uint64_t moe_cut_bytes(const struct moe_cut *c);
+
+/* ---- source.c ---- */
+
+/* Map one data file of a set; its size must be what the manifest says. */
+int moe_data_map(const char *dir, const struct moe_manifest_file *f, struct moe_map **out, struct moe_err *e);
+
+#endif

@@ -1,0 +1,240 @@
+/* Sources: whatever SHARDS on a command line names, opened as far as the caller needs it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "shard/private.h"
+
+#define SYNTH "synth:"
+
+/* ---- opening ---- */
+
+static int open_shards(struct moe_source *s, struct moe_err *e)
+{
+	int rc = moe_model_open(s->path, &s->model, e);
+
+	if (rc)
+		return rc;
+	rc = moe_manifest_read(s->path, &s->model, &s->manifest, NULL, e);
+	if (rc)
+		return rc;
+	s->sharded = true;
+	s->epoch = s->manifest.epoch;
+	return moe_placement_copy(&s->manifest.placement, &s->placement, e);
+}
+
+static int open_whole(struct moe_source *s, struct moe_err *e)
+{
+	bool synth = strncmp(s->path, SYNTH, strlen(SYNTH)) == 0;
+	int rc = synth ? moe_synth_open(s->path + strlen(SYNTH), &s->checkpoint, e)
+	               : moe_checkpoint_open(s->path, &s->checkpoint, e);
+
+	rc = rc ? rc : moe_model_copy(&s->checkpoint->model, &s->model, e);
+	return rc ? rc : moe_place_round_robin(&s->model, 1, &s->placement, e);
+}
+
+static int open_any(struct moe_source *s, struct moe_err *e)
+{
+	struct stat st;
+
+	if (strncmp(s->path, SYNTH, strlen(SYNTH)) == 0)
+		return open_whole(s, e);
+	if (stat(s->path, &st) != 0)
+		return moe_fail_errno(e, "%s", s->path);
+	if (!S_ISDIR(st.st_mode))
+		return moe_fail(e, MOE_E_INPUT, "%s: not a folder", s->path);
+	return moe_is_shards(s->path) ? open_shards(s, e) : open_whole(s, e);
+}
+
+int moe_source_open(const char *spec, struct moe_source **out, struct moe_err *e)
+{
+	struct moe_source *s = moe_calloc(1, sizeof *s, "source", e);
+	int rc;
+
+	if (!s)
+		return MOE_E_NOMEM;
+	s->path = moe_strdup(spec, e);
+	rc = s->path ? open_any(s, e) : MOE_E_NOMEM;
+	if (rc) {
+		moe_source_close(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+void moe_source_close(struct moe_source *s)
+{
+	if (!s)
+		return;
+	moe_placement_free(&s->placement);
+	moe_manifest_free(&s->manifest);
+	moe_model_free(&s->model);
+	moe_checkpoint_close(s->checkpoint);
+	free(s->path);
+	free(s);
+}
+
+/* ---- the tensors of a shard set's files ---- */
+
+int moe_data_map(const char *dir, const struct moe_manifest_file *f, struct moe_map **out, struct moe_err *e)
+{
+	char *path = moe_path_join(dir, f->name, e);
+	struct moe_map *map;
+	int rc = path ? moe_map_open(path, &map, e) : MOE_E_NOMEM;
+
+	if (rc == 0 && map->size != f->bytes) {
+		rc = moe_fail(e, MOE_E_INPUT, "%s: has %zu bytes, the manifest says %llu", path, map->size,
+		              (unsigned long long)f->bytes);
+		moe_map_close(map);
+	}
+	if (rc == 0)
+		*out = map;
+	free(path);
+	return rc;
+}
+
+/* One tensor of a data file: is it what the manifest says is there? */
+static int check_entry(const struct moe_source *s, int file, const struct moe_st_entry *t, uint64_t at,
+                       struct moe_tensor_id *id, struct moe_err *e)
+{
+	const struct moe_manifest_file *f = &s->manifest.files[file];
+	const struct moe_manifest_expert *x;
+
+	if (!moe_tensor_identify(&s->model, t->name, id))
+		return moe_fail(e, MOE_E_UNSUPPORTED, "%s: %s: not a tensor of a %s model", f->name, t->name, s->model.name);
+	if (!moe_role_is_expert(id->role)) {
+		if (f->device == MOE_BASE)
+			return 0;
+		return moe_fail(e, MOE_E_INPUT, "%s: %s: belongs to no expert", f->name, t->name);
+	}
+	x = f->device == MOE_BASE ? NULL : moe_manifest_find(&s->manifest, file, id->layer, id->expert);
+	if (!x)
+		return moe_fail(e, MOE_E_INPUT, "%s: %s: of an expert that the manifest has not in this file", f->name, t->name);
+	if (at < x->offset || at + (t->end - t->begin) > x->offset + x->bytes)
+		return moe_fail(e, MOE_E_INPUT, "%s: %s: lies outside its expert's bytes", f->name, t->name);
+	return 0;
+}
+
+static int add_entry(struct moe_tensors *to, const struct moe_map *map, const struct moe_st_entry *t, uint64_t at,
+                     struct moe_err *e)
+{
+	struct moe_tensor view = {.name = t->name, .dtype = t->dtype, .ndim = t->ndim, .map = map,
+	                          .data = map->data + at, .bytes = (size_t)(t->end - t->begin)};
+
+	memcpy(view.shape, t->shape, sizeof view.shape);
+	return moe_tensors_add(to, &view, e);
+}
+
+/* Of replicated experts, a set of everything takes the owner's. */
+static bool wanted(const struct moe_source *s, const struct moe_tensor_id *id, int device, bool owned_only)
+{
+	int n;
+
+	return !owned_only || device == MOE_BASE ||
+	       moe_placement_of(&s->placement, id->layer, id->expert, &n)[0] == device;
+}
+
+static int add_entries(struct moe_source *s, int file, bool owned_only, const struct moe_map *map,
+                       struct moe_tensors *to, struct moe_err *e)
+{
+	const struct moe_manifest_file *f = &s->manifest.files[file];
+	struct moe_st_header h;
+	int rc = moe_st_header_parse(map->data, map->size, map->size, map->path, &h, e);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < h.n && rc == 0; i++) {
+		uint64_t at = h.data_start + h.v[i].begin;
+		struct moe_tensor_id id;
+
+		rc = check_entry(s, file, &h.v[i], at, &id, e);
+		if (rc == 0 && wanted(s, &id, f->device, owned_only))
+			rc = add_entry(to, map, &h.v[i], at, e);
+	}
+	moe_st_header_free(&h);
+	return rc;
+}
+
+/* All that the manifest promises of this file is there, in shapes that fit the model. */
+static int check_bound(const struct moe_source *s, int file, bool owned_only, const struct moe_tensors *t,
+                       struct moe_err *e)
+{
+	const struct moe_manifest *man = &s->manifest;
+	struct moe_base_weights base;
+	struct moe_expert_weights w;
+	int rc = 0;
+
+	if (man->files[file].device == MOE_BASE) {
+		rc = moe_bind_base(t, &s->model, &base, e);
+		if (rc == 0)
+			moe_base_free(&base);
+	}
+	for (int i = 0; i < man->n_experts && rc == 0; i++) {
+		const struct moe_manifest_expert *x = &man->experts[i];
+		struct moe_tensor_id id = {.layer = x->layer, .expert = x->expert};
+
+		if (x->file == file && wanted(s, &id, man->files[file].device, owned_only))
+			rc = moe_bind_expert(t, &s->model, x->layer, x->expert, &w, e);
+	}
+	return rc ? moe_fail_prefix(e, rc, "%s", man->files[file].name) : 0;
+}
+
+static int add_file(struct moe_source *s, int file, bool owned_only, struct moe_tensors *to, struct moe_err *e)
+{
+	struct moe_map *map;
+	int rc = moe_data_map(s->path, &s->manifest.files[file], &map, e);
+
+	if (rc)
+		return rc;
+	rc = moe_tensors_own_map(to, map, e);
+	if (rc) {
+		moe_map_close(map);
+		return rc;
+	}
+	rc = add_entries(s, file, owned_only, map, to, e);
+	return rc ? rc : check_bound(s, file, owned_only, to, e);
+}
+
+/* ---- the tensors of a checkpoint ---- */
+
+static int add_views(struct moe_source *s, int device, struct moe_tensors *to, struct moe_err *e)
+{
+	const struct moe_tensors *all = s->checkpoint->tensors;
+	int rc = 0;
+
+	for (size_t i = 0; i < moe_tensors_count(all) && rc == 0; i++) {
+		const struct moe_tensor *t = moe_tensors_at(all, i);
+		struct moe_tensor_id id;
+		bool expert = moe_tensor_identify(&s->model, t->name, &id) && moe_role_is_expert(id.role);
+
+		if (device == MOE_ALL || expert == (device != MOE_BASE))
+			rc = moe_tensors_add(to, t, e);
+	}
+	return rc;
+}
+
+int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e)
+{
+	struct moe_tensors *t;
+	int rc;
+
+	if (device < MOE_ALL || device >= s->placement.devices)
+		return moe_fail(e, MOE_E_RANGE, "%s: no device %d (0 to %d exist)", s->path, device, s->placement.devices - 1);
+	rc = moe_tensors_new(&t, e);
+	if (rc)
+		return rc;
+	if (!s->sharded)
+		rc = add_views(s, device, t, e);
+	for (int i = 0; i < s->manifest.n_files && rc == 0; i++)
+		if (device == MOE_ALL || s->manifest.files[i].device == device)
+			rc = add_file(s, i, device == MOE_ALL, t, e);
+	if (rc) {
+		moe_tensors_free(t);
+		return rc;
+	}
+	*out = t;
+	return 0;
+}

@@ -1,0 +1,199 @@
+/* moe-shard: cut a checkpoint into one file of experts per device, and what goes with such sets. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "shard.h"
+
+static struct shard_args arg;
+
+static const char *const usage[] = {
+	"moe-shard [--policy FILE | --devices N [--placement round-robin|balanced|FILE]] CHECKPOINT OUT",
+	"moe-shard --info DIR",
+	"moe-shard --verify SHARDS",
+	"moe-shard --merge SHARDS OUT",
+	"moe-shard --gc [--dry-run] SHARDS",
+	NULL,
+};
+
+static const struct moe_opt options[] = {
+	{"policy", 0, MOE_OPT_STR, &arg.policy, "FILE", "devices and placement as moe-policy planned them", 0, 0},
+	{"devices", 0, MOE_OPT_INT, &arg.devices, "N", "device files to write (1)", 1, MOE_MAX_DEVICES},
+	{"placement", 0, MOE_OPT_STR, &arg.placement, "HOW", "round-robin, balanced (by bytes, the default) or a FILE", 0, 0},
+	{"info", 0, MOE_OPT_FLAG, &arg.info, NULL, "what is in a checkpoint or shard set, as JSON", 0, 0},
+	{"verify", 0, MOE_OPT_FLAG, &arg.verify, NULL, "recompute checksums against the manifest", 0, 0},
+	{"merge", 0, MOE_OPT_FLAG, &arg.merge, NULL, "make the checkpoint of a shard set, tensor bytes identical", 0, 0},
+	{"gc", 0, MOE_OPT_FLAG, &arg.gc, NULL, "remove data files that the manifest does not name", 0, 0},
+	{"dry-run", 0, MOE_OPT_FLAG, &arg.dry_run, NULL, "say what would be done, do nothing", 0, 0},
+	{"threads", 't', MOE_OPT_INT, &arg.threads, "N", "threads (default: all cores)", 1, 1024},
+	{0},
+};
+
+static const struct moe_tool tool = {
+	"moe-shard", usage, "Cuts a checkpoint (a folder, a shard set or synth:NAME) into one file of experts per device.", options,
+};
+
+static volatile sig_atomic_t stopped_by;
+
+static void on_signal(int sig)
+{
+	stopped_by = sig;
+}
+
+static bool tick(void *ctx, uint64_t done, uint64_t total)
+{
+	struct moe_progress *p = ctx;
+
+	if (p->total != total)
+		moe_progress_start(p, arg.verify ? "verifying" : arg.merge ? "merging" : "writing", total);
+	moe_progress_add(p, done - p->done);
+	return !stopped_by;
+}
+
+static void print_report(const char *out, const struct moe_shard_report *r)
+{
+	struct moe_jw w;
+	char *line;
+
+	moe_jw_init(&w, false);
+	moe_jw_obj(&w);
+	moe_jw_key(&w, "out");
+	moe_jw_str(&w, out);
+	moe_jw_key(&w, "devices");
+	moe_jw_int(&w, r->devices);
+	moe_jw_key(&w, "files");
+	moe_jw_int(&w, r->files);
+	moe_jw_key(&w, "bytes");
+	moe_jw_int(&w, (int64_t)r->bytes_written);
+	moe_jw_key(&w, "fingerprint");
+	moe_jw_str(&w, arg.dry_run ? NULL : r->fingerprint.hex);
+	moe_jw_key(&w, "epoch");
+	moe_jw_int(&w, (int64_t)r->epoch);
+	if (arg.dry_run) {
+		moe_jw_key(&w, "dry_run");
+		moe_jw_bool(&w, true);
+	}
+	moe_jw_end(&w);
+	line = moe_jw_done(&w, NULL, NULL);
+	if (line)
+		puts(line);
+	free(line);
+}
+
+static int write_shards(const char *from, const char *out, struct moe_shard_options *o, struct moe_err *e)
+{
+	struct moe_placement placement = {0};
+	const struct moe_checkpoint *checkpoint;
+	struct moe_shard_report report;
+	struct moe_source *source;
+	int rc = moe_source_open(from, &source, e);
+
+	if (rc)
+		return rc;
+	if (source->sharded)
+		o->expect = &source->manifest.fingerprint;
+	rc = choose_placement(&arg, source, &placement, e);
+	rc = rc ? rc : moe_source_whole(source, &checkpoint, e);
+	rc = rc ? rc : moe_shard_write(checkpoint, &placement, o, out, &report, e);
+	if (rc == 0)
+		print_report(out, &report);
+	moe_placement_free(&placement);
+	moe_source_close(source);
+	return rc;
+}
+
+static int info(const char *dir, struct moe_err *e)
+{
+	struct moe_buf text = MOE_BUF_INIT;
+	int rc = moe_shard_info(dir, &text, e);
+
+	if (rc == 0)
+		puts(text.data);
+	moe_buf_free(&text);
+	return rc;
+}
+
+static int verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e)
+{
+	int rc = moe_shard_verify(dir, o, e);
+
+	if (rc == 0)
+		moe_log(MOE_INFO, "%s: all checksums agree", dir);
+	return rc;
+}
+
+static void print_removed(void *ctx, const char *name, uint64_t bytes)
+{
+	(void)ctx;
+	printf("%s\t%llu\n", name, (unsigned long long)bytes);
+}
+
+/* What does not go together, in words; NULL: fine. */
+static const char *conflict(int operands)
+{
+	int modes = arg.info + arg.verify + arg.merge + arg.gc;
+
+	if (modes > 1)
+		return "--info, --verify, --merge and --gc: one at a time";
+	if (modes && (arg.policy || arg.devices || arg.placement))
+		return "--policy, --devices and --placement belong to writing a shard set";
+	if (arg.dry_run && (arg.info || arg.verify || arg.merge))
+		return "--dry-run goes with writing and --gc";
+	if (arg.threads && (arg.info || arg.gc))
+		return "--threads: nothing to divide here";
+	if (arg.policy && (arg.devices || arg.placement))
+		return "--policy says devices and placement already";
+	if (arg.placement && strcmp(arg.placement, "capacity") == 0)
+		return "--placement capacity needs the devices' memories: plan with moe-policy --hardware, then --policy";
+	if (modes && !arg.merge)
+		return operands == 1 ? NULL : "one folder is expected";
+	if (operands != 2)
+		return arg.merge ? "a shard set and a new folder are expected" : "a checkpoint and a new folder are expected";
+	return NULL;
+}
+
+static int run(char **operand, struct moe_err *e)
+{
+	struct moe_progress bar = {0};
+	struct moe_shard_options o = {.threads = (int)arg.threads, .dry_run = arg.dry_run, .tick = tick, .ctx = &bar};
+	int rc;
+
+	if (arg.info)
+		rc = info(operand[0], e);
+	else if (arg.verify)
+		rc = verify(operand[0], &o, e);
+	else if (arg.merge)
+		rc = moe_shard_merge(operand[0], operand[1], &o, e);
+	else if (arg.gc)
+		rc = moe_shard_gc(operand[0], arg.dry_run, print_removed, NULL, e);
+	else
+		rc = write_shards(operand[0], operand[1], &o, e);
+	moe_progress_end(&bar);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction act = {.sa_handler = on_signal};
+	struct moe_err e = MOE_ERR_INIT;
+	int rc = moe_opts_parse(&tool, &argc, argv), out;
+
+	if (rc >= 0)
+		return rc;
+	if (conflict(argc))
+		return moe_usage(&tool, "%s", conflict(argc));
+	sigaction(SIGINT, &act, NULL);
+	sigaction(SIGTERM, &act, NULL);
+	sigaction(SIGHUP, &act, NULL);
+	rc = run(argv, &e);
+	if (rc)
+		rc = moe_die(&tool, &e);
+	out = moe_close_stdout(&tool);
+	moe_opts_free(&tool);
+	if (rc && e.code == MOE_E_CANCELLED && stopped_by)
+		return 128 + stopped_by;
+	return rc ? rc : out;
+}

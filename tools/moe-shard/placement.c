@@ -1,0 +1,52 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "shard.h"
+
+#define FILE_CAP ((size_t)256 << 20)
+
+static int from_policy(const char *path, const struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+{
+	struct moe_device *devices = NULL;
+	int rc = moe_policy_read(path, &s->model, &devices, out, e);
+
+	free(devices);
+	return rc;
+}
+
+static int from_file(const char *path, int devices, const struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+{
+	struct moe_json *j;
+	int rc = moe_json_read(path, FILE_CAP, &j, e);
+
+	if (rc)
+		return rc;
+	rc = moe_placement_from_json(j, path, &s->model, devices, out, e);
+	moe_json_free(j);
+	return rc;
+}
+
+static int choose(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+{
+	int devices = a->devices ? (int)a->devices : 1;
+
+	if (a->policy)
+		return from_policy(a->policy, s, out, e);
+	if (!a->placement || strcmp(a->placement, "balanced") == 0)
+		return moe_place_balanced(&s->model, devices, moe_source_expert_bytes, s, out, e);
+	if (strcmp(a->placement, "round-robin") == 0)
+		return moe_place_round_robin(&s->model, devices, out, e);
+	return from_file(a->placement, (int)a->devices, s, out, e);
+}
+
+int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+{
+	int rc = choose(a, s, out, e);
+
+	if (rc == 0)
+		moe_log(MOE_DEBUG, "%s: %s, %d layers, placed %s over %d device%s, imbalance %.2f %%", s->path, s->model.name,
+		        s->model.n_layers, a->policy ? a->policy : a->placement ? a->placement : "balanced", out->devices,
+		        out->devices == 1 ? "" : "s", 100 * moe_placement_imbalance(out, moe_source_expert_bytes, s));
+	return rc;
+}

@@ -1,0 +1,17 @@
+/* What the files of moe-shard share. */
+#ifndef MOE_SHARD_TOOL_H
+#define MOE_SHARD_TOOL_H
+
+#include "base/opts.h"
+#include "shard/shard.h"
+
+struct shard_args {
+	const char *policy, *placement;
+	int64_t devices, threads;
+	bool info, verify, merge, gc, dry_run;
+};
+
+/* Where the experts go, from --policy, --placement and --devices. */
+int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_err *e);
+
+#endif
