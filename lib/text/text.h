@@ -24,6 +24,9 @@ void moe_tokenizer_free(struct moe_tokenizer *t);
 int moe_tokenizer_size(const struct moe_tokenizer *t);            /* highest id + 1, added tokens included */
 int moe_tokenizer_id(const struct moe_tokenizer *t, const char *token); /* -1: none */
 bool moe_tokenizer_is_special(const struct moe_tokenizer *t, int id);
+/* bos_token and eos_token of tokenizer_config.json; -1: not named there, or no such token. */
+int moe_tokenizer_bos(const struct moe_tokenizer *t);
+int moe_tokenizer_eos(const struct moe_tokenizer *t);
 
 struct moe_ids {
 	int32_t *v;
