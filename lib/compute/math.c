@@ -58,7 +58,7 @@ void moe_sincos(double x, double *s, double *c)
 	const double shifter = 0x1.8p+52;
 	double n, r, sr, cr;
 
-	if (!(x >= -0x1p31 && x <= 0x1p31)) { /* too large to reduce, or a NaN */
+	if (!(__builtin_fabs(x) <= 0x1p31)) { /* too large to reduce, or a NaN */
 		*s = *c = __builtin_nan("");
 		return;
 	}

@@ -204,7 +204,8 @@ static inline void store_span(struct moe_backend *b, struct pile *p, struct atte
 		b->ops->release(b, p->v[--p->n]);
 }
 
-static inline void attention_open(struct moe_backend *b, struct pile *p, struct attention_rig *r, const struct attention_case *c)
+static inline void attention_open(struct moe_backend *b, struct pile *p, struct attention_rig *r,
+                                  const struct attention_case *c)
 {
 	static const int32_t blocks[ATTENTION_SEQS][4] = {{7, 2, 0, 0}, {9, 1, 4, 11}, {3, 10, 5, 6}};
 	size_t one = (size_t)c->kv_heads * (size_t)c->head_dim;

@@ -2,7 +2,6 @@
 #ifndef MOE_CPU_H
 #define MOE_CPU_H
 
-
 #include "compute/compute.h"
 #include "kernels.h"
 

@@ -92,26 +92,11 @@ INLINE vf v_select(vi mask, vf yes, vf no)
 	return (vf)((mask & (vi)yes) | (~mask & (vi)no));
 }
 
-/* The greater; `a` where either is a NaN. */
-INLINE vf v_max(vf a, vf b)
-{
-	return v_select(b > a, b, a);
-}
-
 INLINE vf v_clamp(vf x, float lo, float hi)
 {
 	vf l = v_set(lo), h = v_set(hi);
 
 	return v_select(x < l, l, v_select(x > h, h, x));
-}
-
-INLINE float v_hmax(vf v)
-{
-	float m = v[0];
-
-	for (int i = 1; i < VLANES; i++)
-		m = v[i] > m ? v[i] : m;
-	return m;
 }
 
 /* ---- weights: element i.. of a row of codes, as f32 ---- */
@@ -139,7 +124,7 @@ INLINE vf v_f16(const unsigned char *p)
 	return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #else
 	uint16_t h[VLANES];
-	vf v;
+	vf v = {0};
 
 	memcpy(h, p, sizeof h);
 	for (int i = 0; i < VLANES; i++)
