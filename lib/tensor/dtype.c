@@ -1,0 +1,75 @@
+/* Element types, quants and shapes in words. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tensor/tensor.h"
+
+static const struct {
+	const char *name;
+	size_t size;
+} dtypes[MOE_DTYPES] = {
+	[MOE_F32] = {"F32", 4},         [MOE_F16] = {"F16", 2},         [MOE_BF16] = {"BF16", 2},
+	[MOE_F8_E4M3] = {"F8_E4M3", 1}, [MOE_F8_E5M2] = {"F8_E5M2", 1}, [MOE_I8] = {"I8", 1},
+	[MOE_U8] = {"U8", 1},           [MOE_I16] = {"I16", 2},         [MOE_U16] = {"U16", 2},
+	[MOE_I32] = {"I32", 4},         [MOE_U32] = {"U32", 4},         [MOE_I64] = {"I64", 8},
+	[MOE_U64] = {"U64", 8},         [MOE_F64] = {"F64", 8},         [MOE_BOOL] = {"BOOL", 1},
+};
+
+static const struct {
+	const char *name;
+	enum moe_dtype dtype; /* of one code */
+} quants[MOE_QUANTS] = {
+	[MOE_Q_F32] = {"f32", MOE_F32},
+	[MOE_Q_F16] = {"f16", MOE_F16},
+	[MOE_Q_BF16] = {"bf16", MOE_BF16},
+};
+
+size_t moe_dtype_size(enum moe_dtype t)
+{
+	return dtypes[t].size;
+}
+
+const char *moe_dtype_name(enum moe_dtype t)
+{
+	return dtypes[t].name;
+}
+
+bool moe_dtype_parse(const char *name, enum moe_dtype *out)
+{
+	for (int t = 0; t < MOE_DTYPES; t++)
+		if (strcmp(name, dtypes[t].name) == 0) {
+			*out = (enum moe_dtype)t;
+			return true;
+		}
+	return false;
+}
+
+const char *moe_quant_name(enum moe_quant q)
+{
+	return quants[q].name;
+}
+
+bool moe_quant_of(enum moe_dtype t, enum moe_quant *out)
+{
+	for (int q = 0; q < MOE_QUANTS; q++)
+		if (quants[q].dtype == t) {
+			*out = (enum moe_quant)q;
+			return true;
+		}
+	return false;
+}
+
+size_t moe_matrix_bytes(const struct moe_matrix *m)
+{
+	return (size_t)m->rows * (size_t)m->cols * dtypes[quants[m->quant].dtype].size;
+}
+
+const char *moe_shape_text(const struct moe_tensor *t, char *buf)
+{
+	int n = sprintf(buf, "[");
+
+	for (int i = 0; i < t->ndim && i < MOE_MAX_DIMS; i++)
+		n += snprintf(buf + n, 160 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+	snprintf(buf + n, 160 - (size_t)n, "]");
+	return buf;
+}
