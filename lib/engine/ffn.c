@@ -7,6 +7,7 @@
 
 #define BUSY_PAUSE_NS 500000L
 #define BUSY_PATIENCE_NS 10000000000ull /* with no deadline given */
+#define SLACK_NS 2000000u        /* who waits in milliseconds may give up this much before the deadline */
 
 /* A batch under way. */
 struct flight {
@@ -130,7 +131,7 @@ static bool has_failed_row(const struct moe_decoder *d, const struct moe_attn_se
  * again for those that are left.  That ends: each time at least the most pressing one is gone. */
 static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part, const struct flight *f)
 {
-	uint64_t now = moe_now_ns();
+	uint64_t now = moe_now_ns() + SLACK_NS;
 	bool timed_out = (f->rc == MOE_E_TIMEOUT || f->rc == MOE_E_BUSY) && f->batch.deadline && now >= f->batch.deadline;
 	bool again = false;
 
