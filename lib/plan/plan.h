@@ -68,6 +68,8 @@ int moe_devices_from_json(const struct moe_json *hardware, const char *what, str
 int moe_policy_write(const struct moe_model *m, const char *model_name, const struct moe_json *hardware,
                      const struct moe_device *devices, const struct moe_placement *p, struct moe_buf *out, struct moe_err *e);
 /* Read one back: devices and placement. *devices: caller frees. */
+int moe_policy_from_json(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_device **devices,
+                         struct moe_placement *out, struct moe_err *e);
 int moe_policy_read(const char *path, const struct moe_model *m, struct moe_device **devices, struct moe_placement *out,
                     struct moe_err *e);
 

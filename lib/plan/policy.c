@@ -143,7 +143,7 @@ static int read_devices(const struct moe_json *j, struct moe_device **out, int *
 	return 0;
 }
 
-static int read_policy(const struct moe_json *j, struct moe_device **devices, int *n, struct moe_err *e)
+static int check_policy(const struct moe_json *j, struct moe_err *e)
 {
 	int64_t schema = 0;
 	int rc = moe_json_need_int(j, "schema", true, 1, INT32_MAX, &schema, "policy", e);
@@ -153,27 +153,35 @@ static int read_policy(const struct moe_json *j, struct moe_device **devices, in
 		              MOE_POLICY_SCHEMA);
 	if (rc == 0 && !moe_json_get(j, "placement"))
 		rc = moe_fail(e, MOE_E_INPUT, "no \"placement\"");
-	return rc ? rc : read_devices(j, devices, n, e);
+	return rc;
+}
+
+int moe_policy_from_json(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_device **devices,
+                         struct moe_placement *out, struct moe_err *e)
+{
+	struct moe_device *v = NULL;
+	int n = 0, rc = check_policy(j, e);
+
+	rc = rc ? rc : read_devices(j, &v, &n, e);
+	if (rc)
+		return moe_fail_prefix(e, rc, "%s", what);
+	rc = moe_placement_from_json(j, what, m, n, out, e);
+	if (rc)
+		free(v);
+	else
+		*devices = v;
+	return rc;
 }
 
 int moe_policy_read(const char *path, const struct moe_model *m, struct moe_device **devices, struct moe_placement *out,
                     struct moe_err *e)
 {
-	struct moe_device *v = NULL;
 	struct moe_json *j;
-	int n = 0, rc = moe_json_read(path, POLICY_CAP, &j, e);
+	int rc = moe_json_read(path, POLICY_CAP, &j, e);
 
 	if (rc)
 		return rc;
-	rc = read_policy(j, &v, &n, e);
-	if (rc)
-		rc = moe_fail_prefix(e, rc, "%s", path);
-	else
-		rc = moe_placement_from_json(j, path, m, n, out, e);
+	rc = moe_policy_from_json(j, path, m, devices, out, e);
 	moe_json_free(j);
-	if (rc)
-		free(v);
-	else
-		*devices = v;
 	return rc;
 }

@@ -11,6 +11,11 @@
 #define MOE_MANIFEST_CAP ((size_t)1 << 30)
 #define MOE_DATA_ALIGN 4096 /* where a data file's data starts: whole pages, for mapping and direct reads */
 
+/* ---- sum.c ---- */
+
+void moe_hash_text(XXH128_hash_t h, struct moe_hash *out);
+bool moe_hash_parse(const char *text, struct moe_hash *out);
+
 /* ---- pieces.c: the smallest named things a checkpoint is made of ----
  *
  * A piece is a tensor, or one expert's part of a fused tensor (NAME.E).  A checkpoint and every shard set of it have
@@ -32,8 +37,6 @@ void moe_pieces_free(struct moe_pieces *p);
 int moe_pieces_fingerprint(const struct moe_pieces *p, struct moe_hash *out, struct moe_err *e);
 /* An entry of a safetensors header. */
 struct moe_st_entry moe_piece_entry(const struct moe_piece *p);
-void moe_hash_text(XXH128_hash_t h, struct moe_hash *out);
-bool moe_hash_parse(const char *text, struct moe_hash *out);
 
 /* ---- flow.c: bytes that are read in order, summed, and maybe written ---- */
 
