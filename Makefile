@@ -1,4 +1,12 @@
-# moe-tools.  make | make check | make demo | make install PREFIX= DESTDIR= | make info
+# moe-tools.
+#
+#   make                  build bin/moe-*
+#   make demo             install what is missing, build, generate text with two expert servers
+#   make check            install what is missing, build, run the tests (T=FILES: those only)
+#   make check-long       the tests again under sanitizers, the fuzzers, the slow ones
+#   make lint             cppcheck, man pages
+#   make install PREFIX=/usr/local DESTDIR=
+#   make info             what was found
 #
 # A new tool is a new folder under tools/, a new room a new folder under lib/, a new test a new file
 # under tests/: nothing has to be listed here.
@@ -65,8 +73,80 @@ force:
 
 unit: $(units)
 
+# Programs that only tests use, and fuzz targets (clang).
+helpers = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
+$(B)/tests/tools/%: tests/tools/%.c $(lib) $(B)/flags
+	@mkdir -p $(@D)
+	$(CC) $(cppflags) $(cflags) -MMD -MP -MF $@.d $(ldflags) -o $@ $< $(lib) $(libs)
+
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 20
+fuzzers = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*.c))
+fuzz_o  = $(patsubst %.c,build/fuzz/o/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
+build/fuzz/o/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mfma -mf16c)
+build/fuzz/o/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
+build/fuzz/o/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(cppflags) -std=c11 -ffp-contract=off -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(isaflags) -MMD -MP -c -o $@ $<
+build/fuzz/libmoecore.a: $(fuzz_o)
+	@rm -f $@
+	$(AR) rcs $@ $^
+build/fuzz/%: tests/fuzz/%.c build/fuzz/libmoecore.a
+	$(FUZZ_CC) $(cppflags) -std=c11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $^ $(libs)
+
+# Each target runs from its kept corpus for FUZZ_SECONDS; what it finds new stays out of the tree.
+fuzz: $(fuzzers)
+	scripts/fuzz.sh $(FUZZ_SECONDS) $(fuzzers)
+
+DEPS ?= 1
+deps:
+	@scripts/deps.sh install
+deps-if-missing:
+	@[ "$(DEPS)" = 0 ] || scripts/deps.sh present >/dev/null || scripts/deps.sh install
+
+# Make reads pkg-config's answers when it starts, so what deps installed is seen by a make of its own.
+demo: deps-if-missing
+	@$(MAKE) --no-print-directory all
+	@scripts/demo.sh
+
+tests = $(or $(T),$(wildcard tests/tree/*.t) $(units) $(wildcard tests/cli/*.t tests/e2e/*.t))
+check: deps-if-missing
+	@$(MAKE) --no-print-directory check-built
+check-built: all unit $(helpers)
+	MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
+
+sanenv = ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:halt_on_error=1
+
+check-long: deps-if-missing
+	@$(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory SAN=address,undefined check-built
+	@$(MAKE) --no-print-directory SAN=thread check-built
+	@MOE_LONG=1 $(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory FUZZ_SECONDS=120 fuzz
+
+lint:
+	scripts/lint.sh
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -m 755 $(TOOLS:%=bin/%) $(DESTDIR)$(PREFIX)/bin
+	for s in 1 5 7; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit 1; done
+
+uninstall:
+	cd $(DESTDIR)$(PREFIX)/bin && rm -f $(TOOLS)
+	cd $(DESTDIR)$(PREFIX)/share/man && rm -f $(foreach m,$(notdir $(wildcard man/*.[157])),man$(subst .,,$(suffix $(m)))/$(m))
+
+info:
+	@echo "version    $(VERSION)"
+	@echo "compiler   $(CC): $$($(CC) --version 2>/dev/null | head -n 1)"
+	@for p in $(PKGS); do echo "library    $$p $$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
+	@echo "cuda       $(if $(NVCC),$(NVCC)$(if $(filter 1,$(CUDA)),, (no CUDA sources are built)),not found)"
+	@echo "tools      $(TOOLS)"
+	@echo "build      $(B) -> $(BIN)"
+
 clean:
 	rm -rf build bin
 
-.PHONY: all unit clean force
--include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d)
+.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-long lint install uninstall info clean force
+-include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d)

@@ -1,0 +1,114 @@
+#include "run/run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static int find_servers(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
+	for (int i = 0; i < c->n_connect; i++) {
+		int rc = moe_endpoints_add(&r->endpoints, c->connect[i], e);
+		if (rc)
+			return rc;
+	}
+	return c->hosts ? moe_hosts_read(c->hosts, c->timeout, &r->endpoints, e) : 0;
+}
+
+static int open_remote(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e)
+{
+	struct moe_hash fingerprint;
+	int rc = moe_source_tensors(r->source, MOE_BASE, &r->tensors, e);
+	rc = rc ? rc : find_servers(r, c, e);
+	rc = rc ? rc : moe_source_fingerprint(r->source, &fingerprint, e);
+	if (rc)
+		return rc;
+	struct moe_remote_config rc_config = {
+		.endpoints = &r->endpoints,
+		.model = r->model,
+		.mixed_numerics = c->mixed_numerics,
+		.presum = c->presum,
+		.connect_timeout = c->timeout,
+		.timeout = c->timeout,
+		.max_rows = max_rows,
+	};
+	struct moe_identity *id = &rc_config.identity;
+	memcpy(id->fingerprint, fingerprint.hex, sizeof id->fingerprint);
+	id->epoch = r->source->epoch;
+	id->numerics = moe_numerics_id(id->numerics_text);
+	return moe_experts_remote(&rc_config, &r->experts, e);
+}
+
+static int open_local(struct moe_run *r, int max_rows, struct moe_err *e)
+{
+	int rc = moe_source_tensors(r->source, MOE_ALL, &r->tensors, e);
+	return rc ? rc : moe_experts_local(r->backend, r->tensors, r->model, NULL, max_rows, &r->experts, e);
+}
+
+static int set_ctx(struct moe_run *r, struct moe_engine_config *c, struct moe_err *e)
+{
+	int most = r->model->max_positions;
+	if (!c->ctx)
+		c->ctx = most < 4096 ? most : 4096;
+	if (c->ctx > most)
+		return moe_fail(e, MOE_E_RANGE, "a context of %d is more than the %d positions of this model", c->ctx, most);
+	r->ctx = c->ctx;
+	return 0;
+}
+
+static int open_all(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
+	struct moe_engine_config engine = c->engine;
+	engine.step_timeout = c->timeout;
+	r->remote = c->hosts || c->n_connect > 0;
+	int rc = moe_source_open(c->shards, &r->source, e);
+	if (rc)
+		return rc;
+	r->model = &r->source->model;
+	rc = set_ctx(r, &engine, e);
+	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
+	rc = rc ? rc : moe_backend_cpu(r->team, &r->backend, e);
+	if (rc)
+		return rc;
+	/* A step has at most a row for every sequence besides the prompt rows. */
+	int max_rows = engine.chunk + engine.max_sequences;
+	rc = r->remote ? open_remote(r, c, max_rows, e) : open_local(r, max_rows, e);
+	return rc ? rc : moe_engine_new(r->model, r->tensors, r->backend, r->experts, &engine, &r->engine, e);
+}
+
+int moe_run_open(const struct moe_run_config *c, struct moe_run **out, struct moe_err *e)
+{
+	struct moe_run *r = moe_calloc(1, sizeof *r, "a run", e);
+	if (!r)
+		return MOE_E_NOMEM;
+	int rc = open_all(r, c, e);
+	if (rc)
+		moe_run_close(r);
+	else
+		*out = r;
+	return rc;
+}
+
+void moe_run_close(struct moe_run *r)
+{
+	if (!r)
+		return;
+	moe_engine_free(r->engine);
+	if (r->experts)
+		r->experts->ops->close(r->experts);
+	if (r->backend)
+		r->backend->ops->close(r->backend);
+	moe_team_free(r->team);
+	moe_endpoints_free(&r->endpoints);
+	moe_tensors_free(r->tensors);
+	moe_source_close(r->source);
+	free(r);
+}
+
+uint64_t moe_run_weight_bytes(const struct moe_run *r)
+{
+	uint64_t sum = 0;
+	for (size_t i = 0; i < moe_tensors_count(r->tensors); i++)
+		sum += moe_tensors_at(r->tensors, i)->bytes;
+	return sum;
+}

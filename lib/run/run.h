@@ -1,0 +1,55 @@
+/* Run: a model opened for use.  The one place where the decoder's engine and the experts' servers are put together;
+ * what generates, scores or measures starts here. */
+#ifndef MOE_RUN_H
+#define MOE_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/team.h"
+#include "compute/compute.h"
+#include "engine/engine.h"
+#include "net/net.h"
+#include "shard/shard.h"
+
+struct moe_run_config {
+	const char *shards;          /* a shard set, a checkpoint folder, "synth:SPEC" */
+	const char *hosts;           /* hosts file, or NULL */
+	const char *const *connect;  /* endpoints */
+	int n_connect;               /* with no hosts and no endpoints the experts are computed in this process */
+	bool presum, mixed_numerics;
+	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
+	int threads;                 /* 0: all cores */
+	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout is set from timeout */
+};
+
+struct moe_run {
+	struct moe_source *source;
+	const struct moe_model *model;
+	struct moe_tensors *tensors; /* the base, and the experts' too when they are computed here */
+	struct moe_team *team;
+	struct moe_backend *backend;
+	struct moe_endpoints endpoints;
+	struct moe_experts *experts;
+	bool remote;
+	struct moe_engine *engine;
+	int ctx;
+};
+
+/* Open everything, what can be refused most cheaply first; memory is planned before it is taken.  *out: caller owns,
+ * moe_run_close.  On failure nothing stays open. */
+int moe_run_open(const struct moe_run_config *c, struct moe_run **out, struct moe_err *e);
+void moe_run_close(struct moe_run *r);
+
+/* The configuration in effect, a line per subject, for -v. */
+int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_err *e);
+
+/* Bytes of the weights that this process maps: all, or the base when servers hold the experts. */
+uint64_t moe_run_weight_bytes(const struct moe_run *r);
+
+/* How requests sample that do not say: generation_config.json beside the model, else greedy. */
+int moe_run_sampling(const struct moe_run *r, struct moe_sampling *out, struct moe_err *e);
+
+#endif

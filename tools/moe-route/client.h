@@ -1,0 +1,11 @@
+/* Who an engine event is for: the first member of what a request's `user` points to. */
+#ifndef ROUTE_CLIENT_H
+#define ROUTE_CLIENT_H
+
+#include "route.h"
+
+struct route_client {
+	int (*on_event)(struct route_client *c, const struct moe_event *ev);
+};
+
+#endif

@@ -1,0 +1,93 @@
+/* moe-route: run the decoder, send tokens to the servers that hold their experts, print what comes of it. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "route.h"
+
+static struct route_options opt = {
+	.batch = 8, .chunk = 256, .timeout = 30,
+	.temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
+};
+
+static const char *const usage[] = {
+	"moe-route [OPTION...] SHARDS <requests.jsonl >answers.jsonl",
+	"moe-route [OPTION...] -p PROMPT [-n MAX] SHARDS",
+	NULL,
+};
+
+static const struct moe_opt options[] = {
+	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "servers: `host slots=N` lines or endpoints (waits for FILE)", 0, 0},
+	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"prompt", 'p', MOE_OPT_STR, &opt.prompt, "TEXT", "generate from TEXT and print text, instead of JSON Lines", 0, 0},
+	{"max-tokens", 'n', MOE_OPT_INT, &opt.max_tokens, "MAX", "tokens to generate (0, the default: to the end of the context)", 0, 1 << 24},
+	{"score", 0, MOE_OPT_FLAG, &opt.score, NULL, "no generation: log-probabilities of the given tokens", 0, 0},
+	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
+	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (8)", 1, 4096},
+	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256)", 1, 65536},
+	{"kv-memory", 0, MOE_OPT_SIZE, &opt.kv_memory, "SIZE", "memory of the KV cache (default: batch x ctx)", 0, 0},
+	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
+	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
+	{"temp", 0, MOE_OPT_NUM, &opt.temperature, "T", "temperature; 0: the likeliest token (default: the model's)", 0, 1e6},
+	{"top-k", 0, MOE_OPT_INT, &opt.top_k, "K", "sample from the K likeliest (0: all)", 0, 1 << 24},
+	{"top-p", 0, MOE_OPT_NUM, &opt.top_p, "P", "sample from the likeliest that make up P (1: all)", 0, 1},
+	{"min-p", 0, MOE_OPT_NUM, &opt.min_p, "P", "leave out what is below P times the likeliest (0: none)", 0, 1},
+	{"seed", 0, MOE_OPT_INT, &opt.seed, "N", "random seed (0)", 0, 9007199254740992.0},
+	{"stop", 0, MOE_OPT_LIST, &opt.stop, "TEXT", "end before TEXT; may be repeated", 0, 0},
+	{"ignore-eos", 0, MOE_OPT_FLAG, &opt.ignore_eos, NULL, "do not stop at the model's end of text", 0, 0},
+	{"logprobs", 0, MOE_OPT_FLAG, &opt.logprobs, NULL, "add each token's log-probability to the answers", 0, 0},
+	{"unordered", 0, MOE_OPT_FLAG, &opt.unordered, NULL, "print each answer when it is ready, not in input order", 0, 0},
+	{"presum", 0, MOE_OPT_FLAG, &opt.presum, NULL, "let servers add up their experts (last bits may differ)", 0, 0},
+	{"mixed-numerics", 0, MOE_OPT_FLAG, &opt.mixed_numerics, NULL, "accept servers with other rounding than ours", 0, 0},
+	{0},
+};
+
+static const struct moe_tool tool = {"moe-route", usage, "Runs a mixture-of-experts model; its experts may be on servers.", options};
+
+volatile sig_atomic_t route_stop;
+
+static void on_signal(int sig)
+{
+	route_stop = sig == SIGTERM && route_stop == 0 ? 1 : 2;
+}
+
+/* No SA_RESTART: a read from stdin must notice. */
+void route_signals(void)
+{
+	struct sigaction a = {.sa_handler = on_signal};
+	sigaction(SIGTERM, &a, NULL);
+	sigaction(SIGINT, &a, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int main(int argc, char **argv)
+{
+	int rc = moe_opts_parse(&tool, &argc, argv);
+	if (rc >= 0)
+		return rc;
+	if (argc != 1)
+		return moe_usage(&tool, argc ? "one SHARDS at a time" : "which SHARDS? (a shard set, a checkpoint folder, or synth:NAME)");
+	if (opt.prompt && opt.score)
+		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
+
+	struct route r = {0};
+	struct moe_err e = MOE_ERR_INIT;
+	uint64_t failed = 0;
+	route_signals();
+	rc = route_open(&r, argv[0], &opt, &e);
+	if (!rc)
+		route_describe(&r);
+	if (!rc)
+		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);
+	route_close(&r);
+	if (rc)
+		rc = moe_die(&tool, &e);
+	else if (failed)
+		rc = 1;
+	else if (route_stop == 2)
+		rc = 130;
+	int out = moe_close_stdout(&tool);
+	moe_opts_free(&tool);
+	return rc ? rc : out;
+}

@@ -1,0 +1,81 @@
+/* Opening what a run needs, and what requests take when they say nothing. */
+#include <string.h>
+
+#include "base/log.h"
+#include "client.h"
+
+static int on_event(void *ctx, const struct moe_event *ev)
+{
+	(void)ctx;
+	struct route_client *c = ev->user;
+	return c->on_event(c, ev);
+}
+
+static int set_defaults(struct route *r, const struct route_options *o, struct moe_err *e)
+{
+	struct route_defaults *d = &r->defaults;
+	struct moe_sampling *s = &d->sampling;
+	d->max_tokens = (int)o->max_tokens;
+	d->ignore_eos = o->ignore_eos;
+	d->logprobs = o->logprobs;
+	d->score = o->score;
+	d->stop = o->stop;
+	int rc = moe_run_sampling(r->run, s, e);
+	s->seed = (uint64_t)o->seed;
+	if (o->temperature >= 0)
+		s->temperature = (float)o->temperature;
+	if (o->top_p >= 0)
+		s->top_p = (float)o->top_p;
+	if (o->min_p >= 0)
+		s->min_p = (float)o->min_p;
+	if (o->top_k >= 0)
+		s->top_k = (int)o->top_k;
+	return rc;
+}
+
+int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e)
+{
+	struct moe_run_config c = {
+		.shards = shards,
+		.hosts = o->hosts,
+		.connect = o->connect.v,
+		.n_connect = o->connect.n,
+		.presum = o->presum,
+		.mixed_numerics = o->mixed_numerics,
+		.timeout = o->timeout,
+		.threads = (int)o->threads,
+		.engine = {
+			.max_sequences = (int)o->batch,
+			.ctx = (int)o->ctx,
+			.kv_memory = o->kv_memory,
+			.chunk = (int)o->chunk,
+			.on_event = on_event,
+		},
+	};
+	int rc = moe_run_open(&c, &r->run, e);
+	if (rc)
+		return rc;
+	const char *dir = moe_source_text_dir(r->run->source);
+	if (dir && (rc = moe_tokenizer_open(dir, &r->text, e)))
+		return rc;
+	return set_defaults(r, o, e);
+}
+
+void route_close(struct route *r)
+{
+	moe_tokenizer_free(r->text);
+	moe_run_close(r->run);
+}
+
+void route_describe(const struct route *r)
+{
+	const struct moe_sampling *s = &r->defaults.sampling;
+	struct moe_buf b = MOE_BUF_INIT;
+	if (!moe_run_describe(r->run, &b, NULL))
+		for (char *save = NULL, *line = strtok_r(b.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+			moe_log(MOE_DEBUG, "%s", line);
+	moe_buf_free(&b);
+	moe_log(MOE_DEBUG, "tokenizer: %s", r->text ? "yes" : "none, tokens only");
+	moe_log(MOE_DEBUG, "sampling: temperature %g, top-k %d, top-p %g, min-p %g, seed %llu", (double)s->temperature, s->top_k,
+	        (double)s->top_p, (double)s->min_p, (unsigned long long)s->seed);
+}

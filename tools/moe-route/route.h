@@ -1,0 +1,50 @@
+/* What the parts of moe-route share. */
+#ifndef ROUTE_H
+#define ROUTE_H
+
+#include <signal.h>
+
+#include "base/opts.h"
+#include "engine/engine.h"
+#include "run/run.h"
+#include "text/text.h"
+
+struct route_options {
+	const char *prompt, *hosts;
+	struct moe_strings connect, stop;
+	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed;
+	uint64_t kv_memory;
+	double timeout, temperature, top_p, min_p;
+	bool score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+};
+
+/* What a request has when it says nothing itself. */
+struct route_defaults {
+	struct moe_sampling sampling;
+	int max_tokens;
+	bool ignore_eos, logprobs, score;
+	struct moe_strings stop;
+};
+
+/* Everything that is open while requests run. */
+struct route {
+	struct moe_run *run;
+	struct moe_tokenizer *text;       /* NULL: the checkpoint has none */
+	struct route_defaults defaults;
+};
+
+/* Open the model, its tokenizer and its experts.  On failure what was opened is still route_close's to close. */
+int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e);
+void route_close(struct route *r);
+/* -v: what is in effect, on stderr. */
+void route_describe(const struct route *r);
+
+/* -p: one prompt, text on stdout as it comes.  0, or 1 after its error was put in e. */
+int route_prompt(struct route *r, const struct route_options *o, struct moe_err *e);
+/* JSON Lines from stdin to stdout.  *failed: lines that got an error. */
+int route_lines(struct route *r, const struct route_options *o, uint64_t *failed, struct moe_err *e);
+/* Set by signals: 1 drain (SIGTERM), 2 cancel (SIGINT). */
+extern volatile sig_atomic_t route_stop;
+void route_signals(void);
+
+#endif
