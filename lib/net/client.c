@@ -65,19 +65,18 @@ static int all_ready(const struct remote *r, struct moe_err *e)
 	return rc;
 }
 
+/* The time is over and not all are ready: the first that is missing, and how many. */
 static int nobody_there(const struct remote *r, double timeout, struct moe_err *e)
 {
-	const struct link *first = NULL;
-	int silent = 0;
+	struct moe_err first = MOE_ERR_INIT;
+	int missing = 0;
 
-	for (int i = 0; i < r->n; i++)
+	for (int i = r->n - 1; i >= 0; i--)
 		if (r->links[i].state != LINK_READY) {
-			first = first ? first : &r->links[i];
-			silent++;
+			link_fail(&r->links[i], &first, MOE_E_TIMEOUT, "no answer");
+			missing++;
 		}
-	link_fail(first, e, MOE_E_TIMEOUT, "no answer");
-	return moe_fail(e, MOE_E_TIMEOUT, "%s within %g s (%d of %d servers are missing)", e ? e->msg : "", timeout, silent,
-	                r->n);
+	return moe_fail(e, MOE_E_TIMEOUT, "%s within %g s (%d of %d servers are missing)", first.msg, timeout, missing, r->n);
 }
 
 static int await_all(struct remote *r, double timeout, struct moe_err *e)

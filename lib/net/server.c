@@ -33,6 +33,30 @@ size_t moe_server_bytes(const struct moe_model *m, int max_rows)
 
 /* ---- the endpoint ---- */
 
+/* Whoever may write to a socket's file may connect to it: only we may.  ZeroMQ leaves the file behind, so it is ours to
+ * remove, if it still is the same by then. */
+static int own_file(struct moe_server *s, const char *path, struct moe_err *e)
+{
+	struct stat st;
+
+	if (chmod(path, 0600) != 0 || lstat(path, &st) != 0)
+		return moe_fail_errno(e, "%s", s->c.bind);
+	s->file_dev = st.st_dev;
+	s->file_ino = st.st_ino;
+	s->file = moe_strdup(path, e);
+	return s->file ? 0 : MOE_E_NOMEM;
+}
+
+/* While we still listen, so that nobody takes the place for that of a dead server in between. */
+static void remove_file(struct moe_server *s)
+{
+	struct stat st;
+
+	if (s->file && lstat(s->file, &st) == 0 && st.st_dev == s->file_dev && st.st_ino == s->file_ino)
+		unlink(s->file);
+	free(s->file);
+}
+
 static int bind_socket(struct moe_server *s, const struct endpoint *to, struct moe_err *e)
 {
 	struct socket_limits limits = {
@@ -50,10 +74,7 @@ static int bind_socket(struct moe_server *s, const struct endpoint *to, struct m
 		return MOE_E_IO;
 	if (zmq_bind(s->socket, s->c.bind) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: %s", s->c.bind, zmq_strerror(errno));
-	/* Whoever may write to a socket's file may connect to it. */
-	if (!to->tcp && chmod(to->path, 0600) != 0)
-		return moe_fail_errno(e, "%s", s->c.bind);
-	return 0;
+	return to->tcp ? 0 : own_file(s, to->path, e);
 }
 
 /* The host that others reach a tcp server by: what --advertise says, as bound, or this machine's name for one bound to
@@ -160,6 +181,7 @@ void moe_server_free(struct moe_server *s)
 		return;
 	while ((p = queue_next(&s->queue)))
 		queue_remove(&s->queue, p);
+	remove_file(s);
 	if (s->socket)
 		zmq_close(s->socket);
 	if (s->ctx)

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "net/net.h"
 #include "net/queue.h"
@@ -11,6 +12,9 @@
 struct moe_server {
 	struct moe_server_config c;
 	char *endpoint;          /* as clients should use it */
+	char *file;              /* of an ipc endpoint, while it is ours to remove */
+	dev_t file_dev;
+	ino_t file_ino;
 	void *ctx, *socket;
 	int stop;                /* an eventfd: may be written from a signal handler */
 	uint64_t instance;
