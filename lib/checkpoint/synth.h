@@ -1,0 +1,53 @@
+/* Synthetic checkpoints: what its files share. */
+#ifndef MOE_CHECKPOINT_SYNTH_H
+#define MOE_CHECKPOINT_SYNTH_H
+
+#include "base/mem.h"
+#include "base/team.h"
+#include "checkpoint/private.h"
+
+/* A SPEC, read. */
+struct moe_synth_spec {
+	char name[32];
+	int layers;                 /* 0: as the shape has it */
+	uint64_t seed;
+	enum moe_dtype dtype;
+	bool fused;
+};
+int moe_synth_parse(const char *spec, struct moe_synth_spec *out, struct moe_err *e);
+
+/* Text of the config.json of a named shape, or (path not NULL) of that file with layers and dtype of the spec.
+ * Caller frees. */
+int moe_synth_config(const struct moe_synth_spec *spec, const char *path, char **text, size_t *len, struct moe_err *e);
+
+/* One tensor to be made. */
+struct moe_synth_tensor {
+	struct moe_tensor_id id;
+	char name[MOE_NAME_CAP];
+	int64_t shape[MOE_MAX_DIMS];
+	int ndim;
+	uint64_t elements;
+};
+struct moe_synth_plan {
+	struct moe_model model;
+	struct moe_synth_spec spec;
+	struct moe_synth_tensor *v;
+	size_t n, cap;
+	char *config;
+	size_t config_len;
+};
+/* Config, model, tensors in the order they are made.  p is filled as far as it got; moe_synth_plan_free frees. */
+int moe_synth_plan(const char *spec, const char *config, struct moe_synth_plan *p, struct moe_err *e);
+void moe_synth_plan_free(struct moe_synth_plan *p);
+
+/* Elements [first, first + n) of t into dst, by all of the team. */
+void moe_synth_fill(const struct moe_synth_plan *p, const struct moe_synth_tensor *t, uint64_t first, uint64_t n,
+                    unsigned char *dst, struct moe_team *team);
+
+/* The text of a byte-level BPE tokenizer.json with a token for every id it can reach; *text is NULL when the
+ * vocabulary has no room for all bytes. */
+int moe_synth_tokenizer(const struct moe_model *m, char **text, size_t *len, struct moe_err *e);
+/* The special token that stands for the model's bos or its i-th eos, as the tokenizer has it. */
+const char *moe_synth_special(const struct moe_model *m, int id, char *buf /* >= 32 */);
+
+#endif
