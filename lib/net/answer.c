@@ -215,6 +215,10 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 	if (!rc) {
 		a.compute_ns = moe_now_ns() - now;
 		wire_put_reply(&a, head);
+		/* Before it is sent: whoever has the answer finds it counted. */
+		s->batches++;
+		s->rows += q->rows;
+		s->pairs += q->pairs;
 		send_message(s, &m, &p->from);
 	}
 	message_drop(&m);
@@ -234,10 +238,6 @@ void answer_request(struct moe_server *s, struct pending *p)
 	if (rc) {
 		s->refused++;
 		send_error(s, &p->from, p->q.id, 0, &e);
-	} else {
-		s->batches++;
-		s->rows += p->q.rows;
-		s->pairs += p->q.pairs;
 	}
 	queue_remove(&s->queue, p);
 }
