@@ -154,7 +154,8 @@ static double choose(const double *p, int n, int k, bool *chosen)
 {
 	double last = 0.0, next = 0.0;
 
-	memset(chosen, 0, (size_t)n * sizeof *chosen);
+	for (int i = 0; i < n; i++)
+		chosen[i] = false;
 	for (int i = 0; i <= k && i < n; i++) {
 		int best = -1;
 

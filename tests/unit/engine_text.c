@@ -3,17 +3,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "checkpoint/checkpoint.h"
+#include "base/file.h"
 #include "engine/engine.h"
 
-static struct moe_tokenizer *tokenizer;
+static struct moe_tokenizer *tokenizer; /* byte-level, so that any cut of a text has tokens of its own */
 
 static void must(int rc, const struct moe_err *e)
 {
@@ -21,19 +19,24 @@ static void must(int rc, const struct moe_err *e)
 		fail_msg("%s", e->msg);
 }
 
+static struct moe_tokenizer *read_tokenizer(const char *path)
+{
+	struct moe_tokenizer *t;
+	struct moe_err e;
+	char *json;
+	size_t len;
+
+	must(moe_read_file(path, 1 << 24, &json, &len, &e), &e);
+	must(moe_tokenizer_parse(json, len, path, &t, &e), &e);
+	free(json);
+	return t;
+}
+
 static int setup(void **state)
 {
-	char base[] = "/tmp/moe-engine-text-XXXXXX", dir[64], command[128];
-	struct moe_err e;
-
 	(void)state;
-	if (!mkdtemp(base))
-		return -1;
-	snprintf(dir, sizeof dir, "%s/model", base);
-	must(moe_synth_write("tiny-mixtral,seed=1", NULL, dir, &e), &e);
-	must(moe_tokenizer_open(dir, &tokenizer, &e), &e);
-	snprintf(command, sizeof command, "rm -r %s", base);
-	return system(command);
+	tokenizer = read_tokenizer("tests/data/text/gpt2.json");
+	return 0;
 }
 
 static int teardown(void **state)
@@ -161,10 +164,7 @@ static void held_back(void **state)
 	const size_t after[] = {1, 2, 2, 2, 2, 5, 5, 5, 5, 5, 5};
 
 	(void)state;
-	if (ids.n != 12) { /* a tokenizer that puts a space before each piece */
-		moe_ids_free(&ids);
-		skip();
-	}
+	assert_int_equal(ids.n, 12);
 	must(moe_text_out_new(tokenizer, stop, 1, &t, &e), &e);
 	for (size_t i = 0; i < 11; i++) {
 		must(moe_text_out_push(t, ids.v[i], &out, &stopped, &e), &e);
@@ -191,34 +191,42 @@ static void empty_stop_refused(void **state)
 }
 
 /* Any ids at all, valid text or not: the pieces make what decoding at once makes. */
+static void check_pieces(const struct moe_tokenizer *t, uint32_t x)
+{
+	uint32_t size = (uint32_t)moe_tokenizer_size(t);
+	struct moe_buf pieces = MOE_BUF_INIT, whole = MOE_BUF_INIT;
+	struct moe_text_out *o;
+	struct moe_err e;
+	int32_t ids[40];
+	bool stopped;
+
+	must(moe_text_out_new(t, NULL, 0, &o, &e), &e);
+	for (int i = 0; i < 40; i++) {
+		x = x * 1664525u + 1013904223u;
+		ids[i] = (int32_t)((x >> 8) % size);
+		must(moe_text_out_push(o, ids[i], &pieces, &stopped, &e), &e);
+	}
+	must(moe_text_out_end(o, &pieces, &stopped, &e), &e);
+	must(moe_decode(t, ids, 40, true, &whole, &e), &e);
+	assert_int_equal(pieces.len, whole.len);
+	if (whole.len > 0)
+		assert_memory_equal(pieces.data, whole.data, whole.len);
+	assert_false(stopped);
+	moe_text_out_free(o);
+	moe_buf_free(&pieces);
+	moe_buf_free(&whole);
+}
+
 static void pieces_equal_decode(void **state)
 {
-	int size = moe_tokenizer_size(tokenizer);
-	uint32_t x = 12345;
-	struct moe_err e;
+	struct moe_tokenizer *spaces = read_tokenizer("tests/data/text/llama2.json");
 
 	(void)state;
-	for (int round = 0; round < 200; round++) {
-		struct moe_buf pieces = MOE_BUF_INIT, whole = MOE_BUF_INIT;
-		struct moe_text_out *t;
-		int32_t ids[40];
-		bool stopped;
-
-		must(moe_text_out_new(tokenizer, NULL, 0, &t, &e), &e);
-		for (int i = 0; i < 40; i++) {
-			x = x * 1664525u + 1013904223u;
-			ids[i] = (int32_t)((x >> 8) % (uint32_t)size);
-			must(moe_text_out_push(t, ids[i], &pieces, &stopped, &e), &e);
-		}
-		must(moe_text_out_end(t, &pieces, &stopped, &e), &e);
-		must(moe_decode(tokenizer, ids, 40, true, &whole, &e), &e);
-		assert_int_equal(pieces.len, whole.len);
-		assert_memory_equal(pieces.data, whole.data, whole.len);
-		assert_false(stopped);
-		moe_text_out_free(t);
-		moe_buf_free(&pieces);
-		moe_buf_free(&whole);
+	for (uint32_t round = 0; round < 200; round++) {
+		check_pieces(tokenizer, round);
+		check_pieces(spaces, round);
 	}
+	moe_tokenizer_free(spaces);
 }
 
 int main(void)
