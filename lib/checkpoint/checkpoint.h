@@ -198,6 +198,8 @@ void moe_base_free(struct moe_base_weights *b);
 /* SPEC: NAME[,layers=N][,seed=S][,dtype=bf16|f32|f16][,fused] with NAME one of moe_synth_names ("mixtral-8x7b", ...,
  * "mixtral-mini", "qwen3moe-mini", "tiny-mixtral", "tiny-qwen3-moe", "tiny-qwen2-moe", "tiny-olmoe"). */
 const char *const *moe_synth_names(void);            /* NULL-terminated */
+/* Only its model description, as if its config.json had been read. */
+int moe_synth_model(const char *spec, struct moe_model *out, struct moe_err *e);
 /* A random checkpoint in memory; the same bytes for the same spec everywhere.  Memory is checked first. */
 int moe_synth_open(const char *spec, struct moe_checkpoint **out, struct moe_err *e);
 /* The same as a folder (config.json, generation_config.json, safetensors files of at most 4 GiB with an index,
