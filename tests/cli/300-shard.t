@@ -12,11 +12,11 @@ for family in tiny-mixtral tiny-qwen3-moe tiny-qwen2-moe tiny-olmoe tiny-mixtral
 	runs 0 "$family: one device" moe-shard "synth:$family" "$family.1"
 	one=$(field fingerprint out)
 	has "$family: the report is one line of JSON" '^\{"out":.*"devices":1,.*"epoch":1\}$' out
-	for n in 2 3; do
-		runs 0 "$family: $n devices" moe-shard --devices $n "synth:$family" "$family.$n"
+	for devices in 2 3; do
+		runs 0 "$family: $devices devices" moe-shard --devices $devices "synth:$family" "$family.$devices"
 		[ "$(field fingerprint out)" = "$one" ]
 		ok $? "$family: the same fingerprint"
-		runs 0 "$family: $n devices verify" moe-shard --verify "$family.$n"
+		runs 0 "$family: $devices devices verify" moe-shard --verify "$family.$devices"
 	done
 	runs 0 "$family: merged" moe-shard --merge "$family.3" "$family.merged"
 	runs 0 "$family: merged from one device" moe-shard --merge "$family.1" "$family.merged1"

@@ -3,13 +3,16 @@
 . "$(dirname "$0")/../lib.sh"
 cd "$work" || exit 1
 
-model=synth:mixtral-mini,layers=1
+model=synth:tiny-mixtral,layers=300
+start=$(date +%s%N)
 moe-shard --devices 2 $model first >/dev/null || exit 1
+whole=$((($(date +%s%N) - start) / 1000)) # microseconds of one run
 one=$(ls first)
 
-# pause I: until another moment of the run each time.
+# pause I: until another moment of a run each time, from its start to somewhat after its end.
 pause() {
-	sleep "0.$(printf %03d $(($1 * 37 % 400)))"
+	us=$((whole * (($1 * 7 % 20) * 6) / 100))
+	sleep "$((us / 1000000)).$(printf %06d $((us % 1000000)))"
 }
 
 # A first write.
