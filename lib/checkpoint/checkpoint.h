@@ -203,8 +203,12 @@ int moe_synth_model(const char *spec, struct moe_model *out, struct moe_err *e);
 /* A random checkpoint in memory; the same bytes for the same spec everywhere.  Memory is checked first. */
 int moe_synth_open(const char *spec, struct moe_checkpoint **out, struct moe_err *e);
 /* The same as a folder (config.json, generation_config.json, safetensors files of at most 4 GiB with an index,
- * tokenizer.json with every byte and enough merges to be usable).  config: a config.json to take the shape from
- * instead of a name, or NULL.  dir must not exist. */
+ * tokenizer.json with every byte and a merge for every other id, unless the vocabulary has no room for all bytes).
+ * config: path of a config.json to take the shape from, the spec's NAME then counts for nothing; or NULL.  dir must not
+ * exist; on failure nothing is left. */
 int moe_synth_write(const char *spec, const char *config, const char *dir, struct moe_err *e);
+/* Calls tick from time to time with bytes written and bytes in all; false stops it: MOE_E_CANCELLED. */
+int moe_synth_write_tick(const char *spec, const char *config, const char *dir,
+                         bool (*tick)(void *ctx, uint64_t done, uint64_t total), void *ctx, struct moe_err *e);
 
 #endif

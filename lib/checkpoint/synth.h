@@ -44,6 +44,24 @@ void moe_synth_plan_free(struct moe_synth_plan *p);
 void moe_synth_fill(const struct moe_synth_plan *p, const struct moe_synth_tensor *t, uint64_t first, uint64_t n,
                     unsigned char *dst, struct moe_team *team);
 
+/* A checkpoint being written as a folder. */
+struct moe_synth_writer {
+	struct moe_synth_plan plan;
+	struct moe_team *team;
+	unsigned char *buffer;
+	char *dir;                  /* where it is made */
+	size_t *starts;             /* file f has tensors starts[f] .. starts[f + 1] - 1 */
+	size_t files;
+	uint64_t done, total;       /* bytes */
+	bool (*tick)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+uint64_t moe_synth_bytes(const struct moe_synth_plan *p, size_t i);
+/* Which tensors go to which file; the buffer. */
+int moe_synth_cut(struct moe_synth_writer *w, struct moe_err *e);
+void moe_synth_file_name(const struct moe_synth_writer *w, size_t f, char *buf, size_t cap);
+int moe_synth_write_file(struct moe_synth_writer *w, size_t f, struct moe_err *e);
+
 /* The text of a byte-level BPE tokenizer.json with a token for every id it can reach; *text is NULL when the
  * vocabulary has no room for all bytes. */
 int moe_synth_tokenizer(const struct moe_model *m, char **text, size_t *len, struct moe_err *e);
