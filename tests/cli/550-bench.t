@@ -1,0 +1,41 @@
+#!/bin/sh
+# moe-bench: rows in every format, and synthetic checkpoints.  What it measures is not looked at.
+. "$(dirname "$0")/../lib.sh"
+
+m=synth:tiny-mixtral,seed=1
+runs 0 "md" moe-bench -m $m -p 8 -n 4 -b 1,2 -t 1 -r 2
+[ "$(grep -c '^|' "$work/out")" -eq 6 ]
+ok $? "a head of two lines and a row for each of pp8, tg4 at two batch sizes"
+has "the rows are named" '\| +pp8 \|' "$work/out"
+runs 0 "csv" moe-bench -m $m -p 8,16 -n 0 -r 1 -o csv
+[ "$(wc -l <"$work/out")" -eq 3 ] && sed -n 2p "$work/out" | grep -q '"pp8"'
+ok $? "csv has a head and quoted fields"
+runs 0 "sql" moe-bench -m $m -p 8 -n 0 -r 1 -o sql
+has "sql makes the table" 'CREATE TABLE IF NOT EXISTS test' "$work/out"
+has "and fills it" 'INSERT INTO test \(.*VALUES' "$work/out"
+runs 0 "jsonl" moe-bench -m $m -p 8 -n 4 -r 2 -o jsonl
+[ "$(grep -c '"samples_ns":\[[0-9]*,[0-9]*\]' "$work/out")" -eq 2 ]
+ok $? "jsonl has each sample"
+runs 0 "json" moe-bench -m $m -p 8 -n 4 -r 1 -o json
+if command -v jq >/dev/null; then
+	[ "$(jq -r '[.[].test] | join(" ")' "$work/out")" = "pp8 tg4" ]
+	ok $? "json is an array of rows"
+fi
+runs 2 "an unknown format" moe-bench -m $m -o xml
+runs 2 "no model" moe-bench
+refuses "a list that is none" '\-p 8,x' moe-bench -m $m -p 8,x
+refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense
+
+runs 0 "synth" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/a"
+runs 0 "synth again" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/b"
+same "the same seed gives the same bytes" "$work/a/model.safetensors" "$work/b/model.safetensors"
+runs 0 "the shape of a config" moe-bench synth --config "$work/a/config.json" --seed 4 "$work/c"
+! cmp -s "$work/a/model.safetensors" "$work/c/model.safetensors"
+ok $? "another seed gives other bytes"
+echo '{"prompt":"any text","max_tokens":3,"ignore_eos":true}' | moe-route "$work/a" >"$work/out"
+has "its tokenizer is usable" '"completion_tokens":3' "$work/out"
+refuses "a folder that is there already" "$work/a" moe-bench synth --like tiny-olmoe "$work/a"
+runs 2 "synth without a shape" moe-bench synth "$work/d"
+runs 0 "the names" moe-bench synth --list
+has "mixtral-8x7b is one" '^mixtral-8x7b$' "$work/out"
+finish

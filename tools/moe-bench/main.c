@@ -1,0 +1,52 @@
+/* moe-bench: measure how fast prompts are read and tokens are generated; make synthetic checkpoints. */
+#include <string.h>
+
+#include "bench.h"
+
+static struct bench_options opt = {
+	.format = "md", .prompts = "512", .generates = "64", .batches = "1", .threads = "", .repetitions = 5, .chunk = 512, .timeout = 30,
+};
+
+static const char *const usage[] = {
+	"moe-bench -m SHARDS [OPTION...]",
+	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
+	NULL,
+};
+
+static const struct moe_opt options[] = {
+	{"model", 'm', MOE_OPT_STR, &opt.model, "SHARDS", "a shard set, a checkpoint folder, or synth:NAME", 0, 0},
+	{"prompt", 'p', MOE_OPT_STR, &opt.prompts, "N,...", "prompt lengths to read (512; 0: none)", 0, 0},
+	{"generate", 'n', MOE_OPT_STR, &opt.generates, "N,...", "numbers of tokens to generate (64; 0: none)", 0, 0},
+	{"batch", 'b', MOE_OPT_STR, &opt.batches, "N,...", "sequences at once (1)", 0, 0},
+	{"threads", 't', MOE_OPT_STR, &opt.threads, "N,...", "threads (all cores)", 0, 0},
+	{"repetitions", 'r', MOE_OPT_INT, &opt.repetitions, "N", "measurements of each (5)", 1, 1000},
+	{"output", 'o', MOE_OPT_STR, &opt.format, "FORMAT", "md, csv, json, jsonl or sql (md)", 0, 0},
+	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (512)", 1, 65536},
+	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
+	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
+	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
+	{0},
+};
+
+static const struct moe_tool tool = {"moe-bench", usage, "Measures mixture-of-experts models, and makes synthetic ones.", options};
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "synth"))
+		return bench_synth_main(argc - 1, argv + 1);
+	int rc = moe_opts_parse(&tool, &argc, argv);
+	if (rc >= 0)
+		return rc;
+	if (argc)
+		return moe_usage(&tool, "what is %s? (the model goes with -m)", argv[0]);
+	if (!opt.model)
+		return moe_usage(&tool, "which model? (-m SHARDS)");
+	if (bench_format_parse(opt.format) < 0)
+		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
+
+	struct moe_err e = MOE_ERR_INIT;
+	rc = bench_run(&opt, &e);
+	moe_opts_free(&tool);
+	return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);
+}
