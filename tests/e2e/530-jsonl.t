@@ -67,7 +67,7 @@ runs 2 "an abbreviated option" moe-route --uno "$model"
 refuses "no such folder" 'moe-route: .*nowhere' moe-route "$work/nowhere"
 refuses "a folder that is no model" 'moe-route: ' moe-route "$work"
 refuses "a context beyond the model's" '1024' moe-route --ctx 2000 "$model"
-refuses "a KV cache that is too small" 'KV' moe-route --kv-memory 1K "$model"
+refuses "a KV cache that is too small" 'kv-memory' moe-route --kv-memory 1K "$model"
 if [ -c /dev/full ]; then
 	echo '{"prompt":"And God"}' | moe-route -n 2 "$model" >/dev/full 2>"$work/err"
 	[ $? -eq 1 ] && [ "$(wc -l <"$work/err")" -eq 1 ]

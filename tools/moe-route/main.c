@@ -81,13 +81,10 @@ int main(int argc, char **argv)
 	if (!rc)
 		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);
 	route_close(&r);
-	if (rc)
-		rc = moe_die(&tool, &e);
-	else if (failed)
-		rc = 1;
-	else if (route_stop == 2)
-		rc = 130;
-	int out = moe_close_stdout(&tool);
 	moe_opts_free(&tool);
-	return rc ? rc : out;
+	if (rc)
+		return moe_die(&tool, &e);
+	if (moe_close_stdout(&tool) || failed)
+		return 1;
+	return route_stop == 2 ? 130 : 0;
 }
