@@ -35,7 +35,7 @@ static double uniform(uint64_t seed, uint64_t position)
 
 static bool better(const float *logits, int32_t a, int32_t b)
 {
-	return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+	return logits[a] > logits[b] || (a < b && logits[a] == logits[b]);
 }
 
 static void sink(int32_t *heap, int n, int i, const float *logits)
