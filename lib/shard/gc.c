@@ -11,7 +11,6 @@
 #include "shard/private.h"
 
 struct gc {
-	const struct moe_manifest *man;
 	bool dry_run;
 	void (*removed)(void *ctx, const char *name, uint64_t bytes);
 	void *ctx;
@@ -33,7 +32,7 @@ static bool is_garbage(const struct moe_manifest *man, const char *name)
 	return moe_is_data_name(name) && !is_named(man, name);
 }
 
-static int remove_garbage(const struct gc *g, const char *dir, struct moe_err *e)
+static int remove_garbage(const struct gc *g, const struct moe_manifest *man, const char *dir, struct moe_err *e)
 {
 	DIR *d = opendir(dir);
 	struct dirent *x;
@@ -43,7 +42,7 @@ static int remove_garbage(const struct gc *g, const char *dir, struct moe_err *e
 	if (!d)
 		return moe_fail_errno(e, "%s", dir);
 	while (rc == 0 && (x = readdir(d))) {
-		if (!is_garbage(g->man, x->d_name) || fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+		if (!is_garbage(man, x->d_name) || fstatat(dirfd(d), x->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
 		    S_ISDIR(st.st_mode))
 			continue;
 		if (!g->dry_run && unlinkat(dirfd(d), x->d_name, 0) != 0)
@@ -56,7 +55,7 @@ static int remove_garbage(const struct gc *g, const char *dir, struct moe_err *e
 }
 
 /* The manifest must be whole and understood: what it does not name is removed. */
-static int collect(struct gc *g, const char *dir, struct moe_err *e)
+static int collect(const struct gc *g, const char *dir, struct moe_err *e)
 {
 	struct moe_manifest man = {0};
 	struct moe_model m = {0};
@@ -66,8 +65,7 @@ static int collect(struct gc *g, const char *dir, struct moe_err *e)
 		return MOE_E_BUSY;
 	rc = moe_model_open(dir, &m, e);
 	rc = rc ? rc : moe_manifest_read(dir, &m, &man, NULL, e);
-	g->man = &man;
-	rc = rc ? rc : remove_garbage(g, dir, e);
+	rc = rc ? rc : remove_garbage(g, &man, dir, e);
 	moe_manifest_free(&man);
 	moe_model_free(&m);
 	close(lock);

@@ -8,7 +8,7 @@
 #include "shard/shard.h"
 
 #define MOE_MANIFEST_NAME "manifest.json"
-#define MOE_MANIFEST_CAP ((size_t)1 << 30)
+#define MOE_MANIFEST_CAP ((size_t)128 << 20)
 #define MOE_DATA_ALIGN 4096 /* where a data file's data starts: whole pages, for mapping and direct reads */
 
 /* ---- sum.c ---- */

@@ -62,7 +62,7 @@ wrong=0
 i=0
 for sig in INT TERM HUP INT TERM HUP; do
 	i=$((i + 1))
-	moe-shard --devices 2 $model asked >/dev/null 2>asked.err &
+	env --default-signal=INT moe-shard --devices 2 $model asked >/dev/null 2>asked.err &
 	pid=$!
 	pause $((i * 2))
 	kill -$sig $pid 2>/dev/null

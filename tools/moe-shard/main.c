@@ -43,6 +43,17 @@ static void on_signal(int sig)
 	stopped_by = sig;
 }
 
+/* What was told to be ignored (nohup, a shell's background job) stays so. */
+static void catch_signals(void)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction act = {.sa_handler = on_signal}, before;
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+			sigaction(signals[i], &act, NULL);
+}
+
 static bool tick(void *ctx, uint64_t done, uint64_t total)
 {
 	struct moe_progress *p = ctx;
@@ -177,7 +188,6 @@ static int run(char **operand, struct moe_err *e)
 
 int main(int argc, char **argv)
 {
-	struct sigaction act = {.sa_handler = on_signal};
 	struct moe_err e = MOE_ERR_INIT;
 	int rc = moe_opts_parse(&tool, &argc, argv), out;
 
@@ -185,9 +195,7 @@ int main(int argc, char **argv)
 		return rc;
 	if (conflict(argc))
 		return moe_usage(&tool, "%s", conflict(argc));
-	sigaction(SIGINT, &act, NULL);
-	sigaction(SIGTERM, &act, NULL);
-	sigaction(SIGHUP, &act, NULL);
+	catch_signals();
 	rc = run(argv, &e);
 	if (rc)
 		rc = moe_die(&tool, &e);
