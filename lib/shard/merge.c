@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "shard/private.h"
 
-#define FILE_MAX_BYTES ((uint64_t)5000000000u) /* as the hub's own tools split */
+#define FILE_BYTES ((uint64_t)5000000000u) /* as the hub's own tools split */
 
 /* A tensor of the checkpoint: one piece, or the parts of a fused one in expert order. */
 struct whole {
@@ -108,13 +108,13 @@ static int group(struct merger *g, struct moe_err *e)
 	return rc;
 }
 
-static void share_out(struct merger *g)
+static void share_out(struct merger *g, uint64_t most)
 {
 	uint64_t bytes = 0;
 
 	g->files = 1;
 	for (size_t i = 0; i < g->n; i++) {
-		if (bytes > 0 && bytes + g->wholes[i].bytes > FILE_MAX_BYTES) {
+		if (bytes > 0 && bytes + g->wholes[i].bytes > most) {
 			g->files++;
 			bytes = 0;
 		}
@@ -276,7 +276,7 @@ static int merge(struct merger *g, const char *out, const struct moe_shard_optio
 	rc = rc ? rc : moe_stage_open(out, false, &g->stage, e);
 	if (rc)
 		return rc;
-	share_out(g);
+	share_out(g, o && o->file_bytes ? o->file_bytes : FILE_BYTES);
 	rc = make_flows(g, e);
 	rc = rc ? rc : moe_stage_space(&g->stage, bytes_of(g), e);
 	rc = rc ? rc : moe_flows_run(g->flows, (size_t)g->files, o, e);

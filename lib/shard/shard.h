@@ -57,8 +57,9 @@ struct moe_shard_options {
 	void *ctx;
 	const struct moe_hash *expect; /* writing: what was read must have this fingerprint, else MOE_E_SUM and nothing
 	                                * is written; NULL: any */
+	uint64_t file_bytes;         /* merging: tensors of about so many bytes in a file at most; 0: 5 GB */
 };
-#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL}
+#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL, 0}
 struct moe_shard_report {
 	uint64_t bytes_read, bytes_written;
 	int files, devices;

@@ -173,6 +173,28 @@ static void a_file_with_other_experts_is_refused(void **state)
 	clear("swap");
 }
 
+static void a_merge_into_several_files_is_a_checkpoint(void **state)
+{
+	struct moe_shard_options o = {.file_bytes = 50000};
+	struct moe_err e = MOE_ERR_INIT;
+	struct moe_source *s, *set;
+	struct moe_hash hash;
+
+	(void)state;
+	assert_int_equal(cut("synth:tiny-qwen2-moe,fused", 2, "set", NULL, NULL), 0);
+	set = open_set("set");
+	if (moe_shard_merge(in_dir("set"), in_dir("merged"), &o, &e) || moe_source_open(in_dir("merged"), &s, &e))
+		fail_msg("%s", e.msg);
+	assert_true(moe_exists(in_dir("merged/model.safetensors.index.json")));
+	assert_true(entries(in_dir("merged")) > 4);
+	assert_int_equal(moe_source_fingerprint(s, &hash, NULL), 0);
+	assert_string_equal(hash.hex, set->manifest.fingerprint.hex);
+	moe_source_close(s);
+	moe_source_close(set);
+	clear("set");
+	clear("merged");
+}
+
 struct cutter {
 	char path[300];
 	int calls, cancel_at;
@@ -330,6 +352,7 @@ int main(void)
 		cmocka_unit_test(only_the_needed_files_are_opened),
 		cmocka_unit_test(every_source_has_the_same_tensors),
 		cmocka_unit_test(a_file_with_other_experts_is_refused),
+		cmocka_unit_test(a_merge_into_several_files_is_a_checkpoint),
 		cmocka_unit_test(a_source_cut_short_is_never_a_set_of_zeros),
 		cmocka_unit_test(stopping_leaves_what_was_there),
 		cmocka_unit_test(another_fingerprint_than_expected_is_not_written),
