@@ -30,7 +30,7 @@ static int add_generation(struct moe_model *m, const char *dir, struct moe_err *
 	if (!path)
 		return MOE_E_NOMEM;
 	if (moe_exists(path))
-		rc = moe_json_read(path, MOST_CONFIG, &json, e);
+		rc = moe_json_read_regular(path, MOST_CONFIG, &json, e);
 	if (!rc && json)
 		rc = moe_model_add_generation(m, json, path, e);
 	moe_json_free(json);
@@ -47,7 +47,7 @@ static int read_model(const char *dir, struct moe_model *out, char **text, size_
 	*text = NULL;
 	if (!path)
 		return MOE_E_NOMEM;
-	rc = moe_read_file(path, MOST_CONFIG, text, len, e);
+	rc = moe_read_regular(path, MOST_CONFIG, text, len, e);
 	rc = rc ? rc : parse_config(*text, *len, path, out, e);
 	free(path);
 	if (rc)
@@ -116,7 +116,7 @@ static int open_indexed(struct moe_tensors *s, const char *dir, const char *path
 	struct moe_hf_index x;
 	char *text;
 	size_t len;
-	int rc = moe_read_file(path, MOST_INDEX, &text, &len, e);
+	int rc = moe_read_regular(path, MOST_INDEX, &text, &len, e);
 
 	if (rc)
 		return rc;

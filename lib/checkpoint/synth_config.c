@@ -149,6 +149,18 @@ static int put_layer_types(struct moe_jw *w, const struct moe_json *list, int la
 	return 0;
 }
 
+/* A member as it was.  transformers wants clip_qkv to look like a float, and a whole number printed does not. */
+static int put_member(struct moe_jw *w, const struct moe_json *v, struct moe_err *e)
+{
+	int64_t n;
+
+	moe_jw_key(w, moe_json_name(v));
+	moe_jw_json(w, v);
+	if (strcmp(moe_json_name(v), "clip_qkv") == 0 && moe_json_int(v, &n))
+		return moe_buf_add(&w->buf, ".0", 2, e);
+	return 0;
+}
+
 /* A file's members, but for what the spec decides. */
 static int put_file(struct moe_jw *w, const struct moe_json *config, const char *path, const struct moe_synth_spec *spec,
                     struct moe_err *e)
@@ -158,19 +170,17 @@ static int put_file(struct moe_jw *w, const struct moe_json *config, const char 
 	for (size_t i = 0; i < moe_json_count(config); i++) {
 		const struct moe_json *v = moe_json_at(config, i);
 		const char *key = moe_json_name(v);
+		int rc;
 
 		if (strcmp(key, "dtype") == 0 || strcmp(key, "torch_dtype") == 0 ||
 		    (spec->layers && strcmp(key, "num_hidden_layers") == 0))
 			continue;
-		if (spec->layers && strcmp(key, "layer_types") == 0 && moe_json_type(v) == MOE_JSON_ARRAY) {
-			int rc = put_layer_types(w, v, spec->layers, path, e);
-
-			if (rc)
-				return rc;
-			continue;
-		}
-		moe_jw_key(w, key);
-		moe_jw_json(w, v);
+		if (spec->layers && strcmp(key, "layer_types") == 0 && moe_json_type(v) == MOE_JSON_ARRAY)
+			rc = put_layer_types(w, v, spec->layers, path, e);
+		else
+			rc = put_member(w, v, e);
+		if (rc)
+			return rc;
 	}
 	put_int_if(w, "num_hidden_layers", spec->layers);
 	put_str(w, "torch_dtype", dtype_word(spec->dtype));

@@ -4,6 +4,8 @@
 
 #include "tensor/tensor.h"
 
+#define SHAPE_TEXT 160
+
 static const struct {
 	const char *name;
 	size_t size;
@@ -66,10 +68,18 @@ size_t moe_matrix_bytes(const struct moe_matrix *m)
 
 const char *moe_shape_text(const struct moe_tensor *t, char *buf)
 {
-	int n = sprintf(buf, "[");
+	size_t n = 1;
 
-	for (int i = 0; i < t->ndim && i < MOE_MAX_DIMS; i++)
-		n += snprintf(buf + n, 160 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
-	snprintf(buf + n, 160 - (size_t)n, "]");
+	strcpy(buf, "[");
+	for (int i = 0; i < t->ndim && i < MOE_MAX_DIMS; i++) {
+		char one[24];
+		int len = snprintf(one, sizeof one, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
+
+		if (n + (size_t)len + 2 > SHAPE_TEXT) /* only eight sizes near 2^63 */
+			break;
+		memcpy(buf + n, one, (size_t)len);
+		n += (size_t)len;
+	}
+	strcpy(buf + n, "]");
 	return buf;
 }
