@@ -11,6 +11,7 @@
 # A new tool is a new folder under tools/, a new room a new folder under lib/, a new test a new file
 # under tests/: nothing has to be listed here.
 
+# V=1 shows the commands.  Builds that these targets start themselves use all cores.
 VERSION  = 0.1.0
 PREFIX  ?= /usr/local
 CC      ?= cc
@@ -46,24 +47,28 @@ lib    = $(B)/libmoecore.a
 tool_o = $(patsubst %.c,$(B)/%.o,$(wildcard tools/$(1)/*.c))
 units  = $(patsubst tests/unit/%.c,$(B)/tests/%.t,$(wildcard tests/unit/*.c))
 
+V       ?= 0
+say      = $(if $(filter 0,$(V)),@printf '  %-6s %s\n' $(1) $(2);)
+jobs     = -j$(shell nproc 2>/dev/null || echo 2)
+
 all: $(TOOLS:%=$(BIN)/%)
 
 .SECONDEXPANSION:
 $(BIN)/%: $$(call tool_o,$$*) $(lib)
 	@mkdir -p $(@D)
-	$(CC) $(ldflags) -o $@ $^ $(libs)
+	$(call say,LINK,$@)$(CC) $(ldflags) -o $@ $^ $(libs)
 
 $(lib): $(lib_o)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)$(AR) rcs $@ $^
 
 $(B)/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(cppflags) $(cflags) $(isaflags) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(cppflags) $(cflags) $(isaflags) -MMD -MP -c -o $@ $<
 
 $(B)/tests/%.t: tests/unit/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(cppflags) $(cflags) -MMD -MP -MF $(@:.t=.d) $(ldflags) -o $@ $< $(lib) -lcmocka $(libs)
+	$(call say,TEST,$<)$(CC) $(cppflags) $(cflags) -MMD -MP -MF $(@:.t=.d) $(ldflags) -o $@ $< $(lib) -lcmocka $(libs)
 
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force
@@ -77,7 +82,7 @@ unit: $(units)
 helpers = $(patsubst tests/tools/%.c,$(B)/tests/tools/%,$(wildcard tests/tools/*.c))
 $(B)/tests/tools/%: tests/tools/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
-	$(CC) $(cppflags) $(cflags) -MMD -MP -MF $@.d $(ldflags) -o $@ $< $(lib) $(libs)
+	$(call say,TEST,$<)$(CC) $(cppflags) $(cflags) -MMD -MP -MF $@.d $(ldflags) -o $@ $< $(lib) $(libs)
 
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 20
@@ -87,16 +92,16 @@ build/fuzz/o/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mf
 build/fuzz/o/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
 build/fuzz/o/%.o: %.c
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(cppflags) -std=c11 -ffp-contract=off -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(isaflags) -MMD -MP -c -o $@ $<
+	$(call say,FUZZCC,$<)$(FUZZ_CC) $(cppflags) -std=c11 -ffp-contract=off -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(isaflags) -MMD -MP -c -o $@ $<
 build/fuzz/libmoecore.a: $(fuzz_o)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)$(AR) rcs $@ $^
 build/fuzz/%: tests/fuzz/%.c build/fuzz/libmoecore.a
-	$(FUZZ_CC) $(cppflags) -std=c11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $^ $(libs)
+	$(call say,FUZZ,$@)$(FUZZ_CC) $(cppflags) -std=c11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $^ $(libs)
 
 # Each target runs from its kept corpus for FUZZ_SECONDS; what it finds new stays out of the tree.
 fuzz: $(fuzzers)
-	scripts/fuzz.sh $(FUZZ_SECONDS) $(fuzzers)
+	@scripts/fuzz.sh $(FUZZ_SECONDS) $(fuzzers)
 
 DEPS ?= 1
 deps:
@@ -106,27 +111,27 @@ deps-if-missing:
 
 # Make reads pkg-config's answers when it starts, so what deps installed is seen by a make of its own.
 demo: deps-if-missing
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(jobs) all
 	@scripts/demo.sh
 
 tests = $(or $(T),$(wildcard tests/tree/*.t) $(units) $(wildcard tests/cli/*.t tests/e2e/*.t))
 check: deps-if-missing
-	@$(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory $(jobs) check-built
 check-built: all unit $(helpers)
-	MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
+	@MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
 
 sanenv = ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:halt_on_error=1
 
 check-long: deps-if-missing
-	@$(MAKE) --no-print-directory check-built
-	@$(MAKE) --no-print-directory SAN=address,undefined check-built
-	@$(MAKE) --no-print-directory SAN=thread check-built
-	@MOE_LONG=1 $(MAKE) --no-print-directory check-built
-	@$(MAKE) --no-print-directory FUZZ_SECONDS=120 fuzz
+	@$(MAKE) --no-print-directory $(jobs) check-built
+	@$(MAKE) --no-print-directory $(jobs) SAN=address,undefined check-built
+	@$(MAKE) --no-print-directory $(jobs) SAN=thread check-built
+	@MOE_LONG=1 $(MAKE) --no-print-directory $(jobs) check-built
+	@$(MAKE) --no-print-directory $(jobs) FUZZ_SECONDS=120 fuzz
 
 lint:
-	scripts/lint.sh
+	@scripts/lint.sh
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
@@ -147,6 +152,9 @@ info:
 
 clean:
 	rm -rf build bin
+
+# Objects are kept.
+.SECONDARY:
 
 .PHONY: all unit fuzz deps deps-if-missing demo check check-built check-long lint install uninstall info clean force
 -include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d)

@@ -16,9 +16,14 @@ say moe-shard --devices 2 $model shards
 moe-shard --devices 2 $model "$work/shards" || exit 1
 
 say "moe-serve --ready-file hosts shards &"
-moe-serve --ready-file "$work/hosts" "$work/shards" &
+moe-serve --ready-file "$work/hosts" "$work/shards" >"$work/ready" &
 server=$!
+while [ ! -e "$work/hosts" ]; do
+	kill -0 $server 2>/dev/null || exit 1
+	sleep 0.1
+done
+cat "$work/ready"
 
 say "moe-route --hosts hosts -p \"$prompt\" -n 80 shards"
 printf '%s' "$prompt"
-moe-route --hosts "$work/hosts" -p "$prompt" -n 80 "$work/shards" || exit 1
+moe-route --hosts "$work/hosts" -p "$prompt" -n 80 "$work/shards"
