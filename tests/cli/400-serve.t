@@ -30,10 +30,12 @@ gone() {
 start() {
 	name=$1
 	shift
+	rm -f "$work/$name.out" "$work/$name.err"
 	moe-serve --ready-file "$work/$name.hosts" "$@" >"$work/$name.out" 2>"$work/$name.err" </dev/null &
 	server=$!
 	pids="$pids $server"
-	appears "$work/$name.hosts"
+	# A ready file may be there from before; it is gone when the first ready line is out.
+	appears "$work/$name.out" && appears "$work/$name.hosts"
 	ok $? "$name: the ready file appears"
 }
 

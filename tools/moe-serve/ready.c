@@ -12,11 +12,35 @@
 
 #define MAX_READY_FILE (1u << 20)
 
-int ready_file_check(const char *path, struct moe_err *e)
+/* What a ready file says: a line per endpoint. */
+static int make_text(const char *const *endpoints, int n, struct moe_buf *text, struct moe_err *e)
+{
+	int rc = 0;
+
+	for (int i = 0; i < n && !rc; i++)
+		rc = moe_buf_printf(text, e, "%s\n", endpoints[i]);
+	return rc;
+}
+
+/* Is this, byte for byte, what we write?  A list of hosts that somebody made may look much like it. */
+static bool is_ready_text(const char *text, size_t len)
 {
 	struct moe_endpoints list = {NULL, 0};
+	struct moe_buf again = MOE_BUF_INIT;
+	bool same = moe_hosts_parse(text, len, "", &list, NULL) == 0 &&
+	            make_text((const char *const *)list.v, list.n, &again, NULL) == 0 && again.len == len &&
+	            memcmp(again.data, text, len) == 0;
+
+	moe_endpoints_free(&list);
+	moe_buf_free(&again);
+	return same;
+}
+
+int ready_file_check(const char *path, struct moe_err *e)
+{
 	char *text;
 	size_t len;
+	bool ours;
 	int rc;
 
 	if (!moe_exists(path))
@@ -24,10 +48,9 @@ int ready_file_check(const char *path, struct moe_err *e)
 	rc = moe_read_file(path, MAX_READY_FILE, &text, &len, e);
 	if (rc)
 		return rc;
-	rc = moe_hosts_parse(text, len, path, &list, NULL);
-	moe_endpoints_free(&list);
+	ours = is_ready_text(text, len);
 	free(text);
-	if (rc)
+	if (!ours)
 		return moe_fail(e, MOE_E_INPUT, "%s: exists and is not a ready file; it would be replaced", path);
 	return unlink(path) == 0 ? 0 : moe_fail_errno(e, "%s", path);
 }
@@ -35,10 +58,8 @@ int ready_file_check(const char *path, struct moe_err *e)
 static int write_file(const char *path, const char *const *endpoints, int n, struct moe_err *e)
 {
 	struct moe_buf text = MOE_BUF_INIT;
-	int rc = 0;
+	int rc = make_text(endpoints, n, &text, e);
 
-	for (int i = 0; i < n && !rc; i++)
-		rc = moe_buf_printf(&text, e, "%s\n", endpoints[i]);
 	if (!rc)
 		rc = moe_write_file(path, text.data, text.len, e);
 	moe_buf_free(&text);
