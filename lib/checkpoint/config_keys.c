@@ -50,7 +50,8 @@ static const struct {
  * that generation_config.json and the requests decide. */
 static const char *const harmless[] = {
 	"_name_or_path", "name_or_path", "_commit_hash", "_attn_implementation_autoset", "_attn_implementation",
-	"attn_implementation", "_experts_implementation", "architectures", "transformers_version", "torch_dtype", "dtype",
+	"attn_implementation", "_experts_implementation", "experts_implementation", "_from_model_config", "pretraining_tp",
+	"unsloth_version", "unsloth_fixed", "architectures", "transformers_version", "torch_dtype", "dtype",
 	"use_cache", "initializer_range", "attention_dropout", "output_router_logits", "router_aux_loss_coef",
 	"router_jitter_noise", "pad_token_id", "sep_token_id", "decoder_start_token_id", "return_dict",
 	"return_dict_in_generate", "output_attentions", "output_hidden_states", "output_scores",

@@ -61,16 +61,9 @@ static int add_all(struct moe_synth_plan *p, struct moe_err *e)
 
 int moe_synth_plan(const char *spec, const char *config, struct moe_synth_plan *p, struct moe_err *e)
 {
-	const char *what = config ? config : "synthetic checkpoint";
-	struct moe_json *json;
 	int rc = moe_synth_parse(spec, &p->spec, e);
 
-	rc = rc ? rc : moe_synth_config(&p->spec, config, &p->config, &p->config_len, e);
-	rc = rc ? rc : moe_json_parse(p->config, p->config_len, what, &json, e);
-	if (rc)
-		return rc;
-	rc = moe_model_from_config(json, what, &p->model, e);
-	moe_json_free(json);
+	rc = rc ? rc : moe_synth_describe(&p->spec, config, &p->config, &p->config_len, &p->model, e);
 	return rc ? rc : add_all(p, e);
 }
 

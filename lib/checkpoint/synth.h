@@ -17,8 +17,12 @@ struct moe_synth_spec {
 int moe_synth_parse(const char *spec, struct moe_synth_spec *out, struct moe_err *e);
 
 /* Text of the config.json of a named shape, or (path not NULL) of that file with layers and dtype of the spec.
- * Caller frees. */
+ * Caller frees; untouched on failure. */
 int moe_synth_config(const struct moe_synth_spec *spec, const char *path, char **text, size_t *len, struct moe_err *e);
+
+/* That text, and the model it describes.  *text is the caller's also after a failure. */
+int moe_synth_describe(const struct moe_synth_spec *spec, const char *path, char **text, size_t *len, struct moe_model *out,
+                       struct moe_err *e);
 
 /* One tensor to be made. */
 struct moe_synth_tensor {

@@ -201,6 +201,7 @@ int moe_synth_config(const struct moe_synth_spec *spec, const char *path, char *
 {
 	struct moe_json *file = NULL;
 	struct moe_jw w;
+	char *done;
 	int rc = path ? moe_json_read(path, (size_t)16 << 20, &file, e) : 0;
 
 	if (rc)
@@ -214,6 +215,9 @@ int moe_synth_config(const struct moe_synth_spec *spec, const char *path, char *
 		return rc;
 	}
 	moe_jw_end(&w);
-	*text = moe_jw_done(&w, len, e);
-	return *text ? 0 : MOE_E_NOMEM;
+	done = moe_jw_done(&w, len, e);
+	if (!done)
+		return MOE_E_NOMEM;
+	*text = done;
+	return 0;
 }
