@@ -61,14 +61,11 @@ static int read_fd(int fd, const char *path, size_t cap, struct moe_buf *b, stru
 	}
 }
 
-int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e)
+static int read_and_close(int fd, const char *path, size_t cap, char **data, size_t *len, struct moe_err *e)
 {
 	struct moe_buf b = MOE_BUF_INIT;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+	int rc = read_fd(fd, path, cap, &b, e);
 
-	if (fd < 0)
-		return moe_fail_errno(e, "%s", path);
-	rc = read_fd(fd, path, cap, &b, e);
 	close(fd);
 	if (rc) {
 		moe_buf_free(&b);
@@ -78,6 +75,30 @@ int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct
 	if (len)
 		*len = b.len;
 	return 0;
+}
+
+int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? moe_fail_errno(e, "%s", path) : read_and_close(fd, path, cap, data, len, e);
+}
+
+int moe_read_regular(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc;
+	struct stat st;
+
+	if (fd < 0)
+		return moe_fail_errno(e, "%s", path);
+	if (fstat(fd, &st) != 0)
+		rc = moe_fail_errno(e, "%s", path);
+	else if (!S_ISREG(st.st_mode))
+		rc = moe_fail(e, MOE_E_IO, "%s: %s", path, S_ISDIR(st.st_mode) ? "a folder" : "not a regular file");
+	else
+		return read_and_close(fd, path, cap, data, len, e);
+	close(fd);
+	return rc;
 }
 
 int moe_write_all(int fd, const void *data, size_t len, const char *path, struct moe_err *e)

@@ -25,6 +25,8 @@ int moe_map_check(const struct moe_map *m, struct moe_err *e);
 /* Read a whole file (or pipe) of at most cap bytes; *data is terminated by a 0 that *len (may be NULL) does not
  * count; caller frees. */
 int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e);
+/* The same for a file in a folder that others made: a pipe or device there, which could hold us up, is refused. */
+int moe_read_regular(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e);
 
 /* Write to PATH.tmp-PID (PATH.tmp-PID-N when that is taken), fsync, rename over PATH, fsync the folder.  On failure
  * nothing of it is left.  What is not a regular file (/dev/stdout) is written to, not replaced. */

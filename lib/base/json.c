@@ -176,13 +176,22 @@ int moe_json_parse(const char *text, size_t len, const char *what, struct moe_js
 
 int moe_json_read(const char *path, size_t cap, struct moe_json **out, struct moe_err *e)
 {
-	char *text;
+	char *text = NULL;
 	size_t len;
 	int rc = moe_read_file(path, cap, &text, &len, e);
 
-	if (rc)
-		return rc;
-	rc = moe_json_parse(text, len, path, out, e);
+	rc = rc ? rc : moe_json_parse(text, len, path, out, e);
+	free(text);
+	return rc;
+}
+
+int moe_json_read_regular(const char *path, size_t cap, struct moe_json **out, struct moe_err *e)
+{
+	char *text = NULL;
+	size_t len;
+	int rc = moe_read_regular(path, cap, &text, &len, e);
+
+	rc = rc ? rc : moe_json_parse(text, len, path, out, e);
 	free(text);
 	return rc;
 }

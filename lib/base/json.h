@@ -25,6 +25,8 @@ struct moe_json; /* a value; lives as long as the root it was parsed into */
 int moe_json_parse(const char *text, size_t len, const char *what, struct moe_json **out, struct moe_err *e);
 /* Parse a file of at most cap bytes. */
 int moe_json_read(const char *path, size_t cap, struct moe_json **out, struct moe_err *e);
+/* The same for a file in a folder that others made: no pipes, no devices. */
+int moe_json_read_regular(const char *path, size_t cap, struct moe_json **out, struct moe_err *e);
 void moe_json_free(struct moe_json *root); /* the root only; NULL is fine */
 
 /* All of these take v == NULL and then answer as for an absent value. */

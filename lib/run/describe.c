@@ -45,9 +45,12 @@ int moe_run_sampling(const struct moe_run *r, struct moe_sampling *out, struct m
 	char *path = dir ? moe_path_join(dir, "generation_config.json", e) : NULL;
 	struct moe_json *g = NULL;
 	int rc = dir && !path ? MOE_E_NOMEM : 0;
+	bool sample = false;
 	if (path && moe_exists(path))
-		rc = moe_json_read(path, 1 << 20, &g, e);
-	if (!rc && moe_json_bool(moe_json_get(g, "do_sample"), false))
+		rc = moe_json_read_regular(path, 1 << 20, &g, e);
+	if (!rc && g)
+		rc = moe_json_need_bool(g, "do_sample", false, &sample, path, e);
+	if (!rc && sample)
 		rc = read_sampling(g, path, out, e);
 	moe_json_free(g);
 	free(path);

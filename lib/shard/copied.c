@@ -65,7 +65,7 @@ static int add_file(struct moe_copied_set *s, const char *dir, const char *name,
 		return MOE_E_NOMEM;
 	if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
 		c = add(s, name, e);
-		rc = c ? moe_read_file(path, COPIED_CAP, &c->data, &c->len, e) : MOE_E_NOMEM;
+		rc = c ? moe_read_regular(path, COPIED_CAP, &c->data, &c->len, e) : MOE_E_NOMEM;
 	}
 	free(path);
 	return rc;
@@ -122,7 +122,7 @@ static int compare_one(const struct moe_copied *c, const char *dir, bool *there,
 	if (!path)
 		return MOE_E_NOMEM;
 	*there = moe_exists(path);
-	rc = *there ? moe_read_file(path, COPIED_CAP, &data, &len, e) : 0;
+	rc = *there ? moe_read_regular(path, COPIED_CAP, &data, &len, e) : 0;
 	if (rc == 0 && *there && (len != c->len || memcmp(data, c->data, len) != 0))
 		rc = moe_fail(e, MOE_E_INPUT, "%s: differs from the checkpoint's; a set of another model is not replaced in "
 		              "place: remove it, or write elsewhere", path);

@@ -273,7 +273,7 @@ static int read_json(const char *dir, char **path, struct moe_json **json, struc
 	*path = moe_path_join(dir, MOE_MANIFEST_NAME, e);
 	if (!*path)
 		return MOE_E_NOMEM;
-	rc = moe_json_read(*path, MOE_MANIFEST_CAP, json, e);
+	rc = moe_json_read_regular(*path, MOE_MANIFEST_CAP, json, e);
 	if (rc)
 		free(*path);
 	return rc;

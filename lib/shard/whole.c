@@ -41,7 +41,7 @@ const char *moe_source_text_dir(const struct moe_source *s)
 static int read_config(const char *dir, struct moe_checkpoint *c, struct moe_err *e)
 {
 	char *path = moe_path_join(dir, "config.json", e);
-	int rc = path ? moe_read_file(path, CONFIG_CAP, &c->config, &c->config_len, e) : MOE_E_NOMEM;
+	int rc = path ? moe_read_regular(path, CONFIG_CAP, &c->config, &c->config_len, e) : MOE_E_NOMEM;
 
 	free(path);
 	return rc;

@@ -30,7 +30,7 @@ static int read_flags(const struct moe_json *v, struct text_added_token *t, cons
 static int find_pattern(const struct text_norms *norms, struct text_matcher *m, struct moe_buf buf[3],
                         struct text_added_token *t, const char *what, struct moe_err *e)
 {
-	struct text_piece p = {t->content, t->content_len, true};
+	struct text_piece p = {t->content, t->content_len, 0};
 	int rc = t->normalized ? text_normalize(norms, m, buf, &p, e) : 0;
 
 	if (rc)
@@ -45,13 +45,16 @@ static int find_pattern(const struct text_norms *norms, struct text_matcher *m, 
 
 /* Its id: the vocabulary's, else the next free one.  The file's own "id" says the same in files that the reference
  * wrote, and where it does not the reference goes by this rule too. */
-static int enter(struct text_vocab *v, struct text_added_token *t, int *next, struct moe_err *e)
+static int enter(struct text_vocab *v, struct text_added_token *t, int *next, const char *what, struct moe_err *e)
 {
 	uint64_t old;
 
 	t->id = text_vocab_id(v, t->content, t->content_len);
 	if (t->id < 0) {
 		t->id = (*next)++;
+		if (v->v[t->id].text) /* the vocabulary has gaps below */
+			return moe_fail(e, MOE_E_INPUT, "%s: added token '%.60s' would get id %d, which '%.60s' has", what,
+			                t->content, t->id, v->v[t->id].text);
 		if (moe_index_add(v->by_text, t->content, t->content_len, (uint64_t)t->id, &old) < 0)
 			return moe_fail(e, MOE_E_NOMEM, "no memory for added tokens");
 	}
@@ -73,8 +76,11 @@ static void free_token(struct text_added_token *t)
 static int read_token(const struct moe_json *v, struct text_added_token *t, const char *what, struct moe_err *e)
 {
 	const char *content = NULL;
+	int64_t id = 0;
 	int rc = moe_json_need_str(v, "content", true, &content, what, e);
 
+	if (!rc)
+		rc = moe_json_need_int(v, "id", false, 0, INT32_MAX, &id, what, e); /* see enter */
 	if (!rc)
 		rc = read_flags(v, t, what, e);
 	if (rc)
@@ -182,7 +188,7 @@ static int add_token(const struct moe_json *v, const struct text_norms *norms, s
 	}
 	rc = find_pattern(norms, m, buf, t, what, e);
 	a->any_single = a->any_single || t->single_word;
-	return rc ? rc : enter(vocab, t, next, e);
+	return rc ? rc : enter(vocab, t, next, what, e);
 }
 
 /* The reference asks whether the text that decoding starts from is the name of a special token. */

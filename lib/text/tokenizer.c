@@ -92,7 +92,9 @@ static int read_config(const char *dir, struct moe_tokenizer *t, struct moe_err 
 	if (!path)
 		return MOE_E_NOMEM;
 	if (moe_exists(path))
-		rc = moe_json_read(path, MAX_CONFIG, &config, e);
+		rc = moe_json_read_regular(path, MAX_CONFIG, &config, e);
+	if (!rc && config && moe_json_type(config) != MOE_JSON_OBJECT)
+		rc = moe_fail(e, MOE_E_INPUT, "%s: not an object", path);
 	t->bos = named_token(t, config, "bos_token");
 	t->eos = named_token(t, config, "eos_token");
 	moe_json_free(config);
@@ -109,7 +111,7 @@ int moe_tokenizer_open(const char *dir, struct moe_tokenizer **out, struct moe_e
 
 	if (!path)
 		return MOE_E_NOMEM;
-	rc = moe_json_read(path, MAX_FILE, &root, e);
+	rc = moe_json_read_regular(path, MAX_FILE, &root, e);
 	if (!rc)
 		rc = from_json(root, path, &t, e);
 	moe_json_free(root);

@@ -86,6 +86,12 @@ static void reading_stops_at_the_cap(void **state)
 	assert_int_equal(moe_read_file("/dev/zero", 200000, &data, &len, &e), MOE_E_INPUT);
 	assert_int_equal(moe_read_file(dir, 100, &data, &len, &e), MOE_E_IO);
 	assert_int_equal(moe_read_file("/nonexistent", 100, &data, &len, &e), MOE_E_MISSING);
+	assert_int_equal(moe_read_regular(path, 5, &data, &len, &e), 0);
+	free(data);
+	data = NULL;
+	assert_int_equal(moe_read_regular("/dev/zero", 100, &data, &len, &e), MOE_E_IO);
+	assert_int_equal(moe_read_regular(dir, 100, &data, &len, &e), MOE_E_IO);
+	assert_int_equal(moe_read_regular("/nonexistent", 100, &data, &len, &e), MOE_E_MISSING);
 	assert_null(data);
 	unlink(path);
 }
