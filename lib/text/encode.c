@@ -26,7 +26,7 @@ static int take_word(void *arg, const char *word, size_t len, struct moe_err *e)
 static int take_normalized(void *arg, const struct text_found *f, struct moe_err *e)
 {
 	struct encoding *c = arg;
-	struct text_piece part = {c->piece.text + f->from, f->to - f->from, c->piece.start && f->from == 0};
+	struct text_piece part = text_part(&c->piece, f->from, f->to);
 
 	if (f->id >= 0)
 		return text_ids_add(c->out, f->id, e);
@@ -42,7 +42,9 @@ static int take_raw(void *arg, const struct text_found *f, struct moe_err *e)
 
 	if (f->id >= 0)
 		return text_ids_add(c->out, f->id, e);
-	c->piece = (struct text_piece){c->text + f->from, f->to - f->from, f->from == 0};
+	c->piece = (struct text_piece){c->text + f->from, f->to - f->from, 0};
+	if (f->from == 0)
+		text_char(c->text, &c->piece.origin);
 	rc = text_normalize(&c->t->norms, &c->m, c->norm, &c->piece, e);
 	if (rc)
 		return rc;

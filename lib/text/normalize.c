@@ -108,44 +108,67 @@ static int too_long(size_t most, struct moe_err *e)
 	return moe_fail(e, MOE_E_RANGE, "the text grows past %zu bytes when it is normalized", most);
 }
 
+struct text_piece text_part(const struct text_piece *p, size_t from, size_t to)
+{
+	size_t origin = p->origin > from ? p->origin - from : 0;
+
+	return (struct text_piece){p->text + from, to - from, origin < to - from ? origin : to - from};
+}
+
+static int normal_form(const struct text_norm *n, struct text_piece *p, struct moe_buf *out, struct moe_err *e)
+{
+	int rc = text_normal_form(n->form, p->text, p->origin, out, e);
+
+	p->origin = out->len;
+	out->len = 0;
+	return rc ? rc : text_normal_form(n->form, p->text, p->len, out, e);
+}
+
 static int prepend(const struct text_norm *n, struct text_piece *p, struct moe_buf *out, struct moe_err *e)
 {
 	int rc;
 
 	if (p->len == 0)
 		return 0;
+	if (p->origin)
+		p->origin += n->len;
 	rc = moe_buf_add(out, n->content, n->len, e);
 	return rc ? rc : moe_buf_add(out, p->text, p->len, e);
 }
 
+/* What replaces several characters counts as coming from the last of them. */
 static int replace(const struct text_norm *n, struct text_matcher *m, struct text_piece *p, struct moe_buf *out,
                    struct moe_buf *young, size_t most, struct moe_err *e)
 {
 	struct text_scan s;
-	size_t done = 0, from, to, one = 0;
+	size_t done = 0, from, to, kept = 0, last = 0, limit = p->origin;
 	bool found;
 	int rc;
 
 	if (p->len == 0) /* the reference looks for nothing in nothing */
 		return 0;
 	rc = text_scan_start(&s, &n->pattern, m, p->text, p->len, young, e);
-	text_char(p->text, &one);
 	while (!rc && !(rc = text_scan_next(&s, &found, &from, &to, e)) && found) {
 		if (out->len > most)
 			return too_long(most, e);
-		/* What replaces several characters counts as coming from the last of them. */
-		if (from == 0 && (n->len == 0 ? to > 0 : to > one))
-			p->start = false;
 		rc = moe_buf_add(out, p->text + done, from - done, e);
 		if (!rc)
 			rc = moe_buf_add(out, n->content, n->len, e);
 		done = to;
+		if (to <= p->origin) {
+			kept = out->len;
+			last = to;
+		} else if (from < limit) {
+			limit = from;
+		}
 	}
+	p->origin = p->origin ? kept + limit - last : 0;
 	return rc ? rc : moe_buf_add(out, p->text + done, p->len - done, e);
 }
 
 static int lowercase(struct text_piece *p, struct moe_buf *out, struct moe_err *e)
 {
+	size_t origin = 0;
 	int rc = 0;
 
 	for (size_t i = 0, n; i < p->len && !rc; i += n) {
@@ -155,25 +178,28 @@ static int lowercase(struct text_piece *p, struct moe_buf *out, struct moe_err *
 
 		for (int k = 0; k < count && !rc; k++)
 			rc = moe_buf_add(out, utf8, text_put(lower[k], utf8), e);
+		if (i < p->origin)
+			origin = out->len;
 	}
+	p->origin = origin;
 	return rc;
 }
 
-static void strip(const struct text_norm *n, struct text_piece *p)
+static int strip(const struct text_norm *n, struct text_piece *p, struct moe_buf *out, struct moe_err *e)
 {
-	size_t step;
+	size_t from = 0, to = p->len, step;
 
-	while (n->left && p->len && text_is_space(text_char(p->text, &step))) {
-		p->text += step;
-		p->len -= step;
-		p->start = false;
-	}
-	while (n->right && p->len) {
-		step = text_last(p->text, p->len);
-		if (!text_is_space(text_char(p->text + p->len - step, &(size_t){0})))
+	while (n->left && from < to && text_is_space(text_char(p->text + from, &step)))
+		from += step;
+	while (n->right && from < to) {
+		size_t last = text_last(p->text, to);
+
+		if (!text_is_space(text_char(p->text + to - last, &step)))
 			break;
-		p->len -= step;
+		to -= last;
 	}
+	*p = text_part(p, from, to);
+	return moe_buf_add(out, p->text, p->len, e);
 }
 
 static int run_one(const struct text_norm *n, struct text_matcher *m, struct text_piece *p, struct moe_buf *out,
@@ -181,7 +207,7 @@ static int run_one(const struct text_norm *n, struct text_matcher *m, struct tex
 {
 	switch (n->kind) {
 	case NORM_FORM:
-		return text_normal_form(n->form, p->text, p->len, out, e);
+		return normal_form(n, p, out, e);
 	case NORM_PREPEND:
 		return prepend(n, p, out, e);
 	case NORM_REPLACE:
@@ -191,8 +217,7 @@ static int run_one(const struct text_norm *n, struct text_matcher *m, struct tex
 	case NORM_STRIP:
 		break;
 	}
-	strip(n, p);
-	return moe_buf_add(out, p->text, p->len, e);
+	return strip(n, p, out, e);
 }
 
 int text_normalize(const struct text_norms *n, struct text_matcher *m, struct moe_buf buf[3], struct text_piece *piece,

@@ -211,7 +211,7 @@ static int run_from(struct text_pre_run *r, int stage, const struct text_piece *
 static int hand_on(struct text_pre_run *r, int stage, const struct text_piece *p, size_t from, size_t to,
                    struct moe_err *e)
 {
-	struct text_piece part = {p->text + from, to - from, p->start && from == 0};
+	struct text_piece part = text_part(p, from, to);
 
 	return from < to ? run_from(r, stage + 1, &part, e) : 0;
 }
@@ -284,33 +284,41 @@ static int run_split(struct text_pre_run *r, int stage, const struct text_piece 
 	return rc;
 }
 
-static int put_space(const struct text_piece *p, struct moe_buf *out, struct moe_err *e)
+/* The stages that change text: from p into out; *origin as p's. */
+
+static int put_space(const struct text_piece *p, struct moe_buf *out, size_t *origin, struct moe_err *e)
 {
 	int rc = p->text[0] == ' ' ? 0 : moe_buf_add(out, " ", 1, e);
 
+	*origin = p->origin ? p->origin + out->len : 0;
 	return rc ? rc : moe_buf_add(out, p->text, p->len, e);
 }
 
-static int put_bytes(const struct text_piece *p, struct moe_buf *out, struct moe_err *e)
+static int put_bytes(const struct text_piece *p, struct moe_buf *out, size_t *origin, struct moe_err *e)
 {
 	int rc = 0;
 
+	*origin = 0;
 	for (size_t i = 0; i < p->len && !rc; i++) {
 		char utf8[4];
 
 		rc = moe_buf_add(out, utf8, text_put(text_byte_char((unsigned char)p->text[i]), utf8), e);
+		if (i < p->origin)
+			*origin = out->len;
 	}
 	return rc;
 }
 
-static int put_meta(const struct text_pre *pre, const struct text_piece *p, struct moe_buf *out, struct moe_err *e)
+static int put_meta(const struct text_pre *pre, const struct text_piece *p, struct moe_buf *out, size_t *origin,
+                    struct moe_err *e)
 {
 	size_t n = strlen(pre->rep), done = 0;
-	bool prepend = pre->prepend == PREPEND_ALWAYS || (pre->prepend == PREPEND_FIRST && p->start);
+	bool prepend = pre->prepend == PREPEND_ALWAYS || (pre->prepend == PREPEND_FIRST && p->origin);
 	int rc = 0;
 
 	if (prepend && p->text[0] != ' ' && (p->len < n || memcmp(p->text, pre->rep, n) != 0))
 		rc = moe_buf_add(out, pre->rep, n, e);
+	*origin = p->origin ? p->origin + out->len : 0;
 	while (done < p->len && !rc) {
 		const char *space = memchr(p->text + done, ' ', p->len - done);
 		size_t to = space ? (size_t)(space - p->text) : p->len;
@@ -318,6 +326,8 @@ static int put_meta(const struct text_pre *pre, const struct text_piece *p, stru
 		rc = moe_buf_add(out, p->text + done, to - done, e);
 		if (!rc && space)
 			rc = moe_buf_add(out, pre->rep, n, e);
+		if (space && to < p->origin)
+			*origin += n - 1;
 		done = to + 1;
 	}
 	return rc;
@@ -327,6 +337,7 @@ static int run_from(struct text_pre_run *r, int stage, const struct text_piece *
 {
 	const struct text_pre *pre = &r->p->v[stage];
 	struct moe_buf *out = &r->buf[stage];
+	struct text_piece changed = {0};
 	int rc = 0;
 
 	if (stage == r->p->n)
@@ -335,14 +346,16 @@ static int run_from(struct text_pre_run *r, int stage, const struct text_piece *
 		return run_split(r, stage, p, e);
 	out->len = 0;
 	if (pre->kind == PRE_SPACE)
-		rc = put_space(p, out, e);
+		rc = put_space(p, out, &changed.origin, e);
 	else if (pre->kind == PRE_BYTES)
-		rc = put_bytes(p, out, e);
+		rc = put_bytes(p, out, &changed.origin, e);
 	else
-		rc = put_meta(pre, p, out, e);
+		rc = put_meta(pre, p, out, &changed.origin, e);
 	if (!rc && out->len > r->most)
 		rc = moe_fail(e, MOE_E_RANGE, "the text grows past %zu bytes when it is split", r->most);
-	return rc ? rc : run_from(r, stage + 1, &(struct text_piece){out->data, out->len, p->start}, e);
+	changed.text = out->data;
+	changed.len = out->len;
+	return rc ? rc : run_from(r, stage + 1, &changed, e);
 }
 
 int text_pretokenize(struct text_pre_run *r, const struct text_piece *piece, struct moe_err *e)

@@ -7,7 +7,9 @@
  *   X{1,3}+ X{2}?   a repeated interval, an optional one: neither possessive nor lazy
  *   [[a] &&b]       nested and intersected classes: refused
  *   (*VERB) \Q \C   PCRE2 only: refused
- * Left over: under (?i), Oniguruma lets one character match several (a sharp s against "ss"); PCRE2 does not. */
+ * Left over: under (?i), Oniguruma lets one character match several (a sharp s against "ss"); PCRE2 does not.  And
+ * \X, \p{Alphabetic} and other properties that are no categories follow PCRE2's Unicode version (text_stand_in keeps
+ * categories only). */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +21,8 @@
 #define NOT_SPACE \
 	"\\x00-\\x08\\x0e-\\x1f\\x21-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}" \
 	"\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define LONE_WORD WORD "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" /* outside of classes it has these, too */
 #define HEX "0-9A-Fa-f"
 #define NOT_HEX "\\x00-/:-@G-`g-\\x{10ffff}"
 #define MAX_GROUPS 64
@@ -58,6 +61,14 @@ static int keep(struct translation *t, size_t n)
 
 	t->p += n;
 	return rc;
+}
+
+/* A character of the input as it is. */
+static int keep_char(struct translation *t)
+{
+	int n = text_sequence(t->p, strlen(t->p));
+
+	return n > 0 ? keep(t, (size_t)n) : refuse(t, "not UTF-8");
 }
 
 static int put_class(struct translation *t, bool in_class, const char *not, const char *set)
@@ -117,8 +128,8 @@ static int code_point(struct translation *t, char letter)
 
 static int boundary(struct translation *t, bool not)
 {
-	return put_text(t, not ? "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))"
-	                       : "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))");
+	return put_text(t, not ? "(?:(?<=[" LONE_WORD "])(?=[" LONE_WORD "])|(?<![" LONE_WORD "])(?![" LONE_WORD "]))"
+	                       : "(?:(?<=[" LONE_WORD "])(?![" LONE_WORD "])|(?<![" LONE_WORD "])(?=[" LONE_WORD "]))");
 }
 
 /* \k<name>, \g<name>: the same in both, but only so spelled. */
@@ -144,7 +155,7 @@ static int escape(struct translation *t, bool in_class)
 	if (ispunct((unsigned char)c) || c == ' ' || (unsigned char)c >= 0x80) {
 		if ((unsigned char)c < 0x80 && c != ' ' && put_text(t, "\\"))
 			return MOE_E_NOMEM;
-		return keep(t, 1);
+		return keep_char(t);
 	}
 	t->p++;
 	switch (c) {
@@ -161,9 +172,9 @@ static int escape(struct translation *t, bool in_class)
 	case 'D':
 		return put_text(t, "\\P{Nd}");
 	case 'w':
-		return put_class(t, in_class, "", WORD);
+		return in_class ? put_text(t, WORD) : put_class(t, false, "", LONE_WORD);
 	case 'W':
-		return in_class ? refuse(t, "\\W in a class") : put_class(t, false, "^", WORD);
+		return in_class ? refuse(t, "\\W in a class") : put_class(t, false, "^", LONE_WORD);
 	case 'p':
 	case 'P':
 		return property(t, c == 'P');
@@ -213,7 +224,7 @@ static int class(struct translation *t)
 			t->p++;
 			rc = escape(t, true);
 		} else {
-			rc = keep(t, 1);
+			rc = keep_char(t);
 		}
 	}
 	return rc ? rc : keep(t, 1);
@@ -320,7 +331,7 @@ static int piece(struct translation *t)
 		return keep(t, 1);
 	}
 	t->atom = t->out->len;
-	return keep(t, (size_t)text_sequence(t->p, strlen(t->p)));
+	return keep_char(t);
 }
 
 int text_regex_translate(const char *onig, struct moe_buf *out, const char *what, struct moe_err *e)

@@ -103,12 +103,14 @@ struct text_norms {
 	struct text_norm v[TEXT_MAX_STEPS];
 	int n;
 };
-/* A stretch of text on its way; `start`: it begins where the whole text began (Metaspace "first" asks). */
+/* A stretch of text on its way.  `origin` of its bytes, from the first on, come from the very first character of the
+ * whole text: Metaspace asks for that when it is to prepend "first". */
 struct text_piece {
 	const char *text;
-	size_t len;
-	bool start;
+	size_t len, origin;
 };
+/* Bytes from..to of p. */
+struct text_piece text_part(const struct text_piece *p, size_t from, size_t to);
 int text_norms_read(const struct moe_json *v, const char *what, struct text_norms *n, struct moe_err *e);
 void text_norms_free(struct text_norms *n);
 /* *piece becomes its normalized form, in one of the buffers unless nothing changed. */
