@@ -219,5 +219,5 @@ int main(void)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(the_reference_agrees)};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name("text_fixtures", tests, NULL, NULL);
 }
