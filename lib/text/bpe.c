@@ -6,6 +6,9 @@
 
 #include "text/text_private.h"
 
+#define MARK "\xe2\x96\x81" /* U+2581, a space in SentencePiece's vocabularies */
+#define MARK_LEN 3
+
 /* ---- reading ---- */
 
 static int read_chars(const struct text_vocab *v, struct text_bpe *b, struct moe_err *e)
@@ -72,6 +75,18 @@ static bool halves(const struct moe_json *m, const char *half[2], size_t len[2])
 	return moe_json_type(m) == MOE_JSON_ARRAY && moe_json_count(m) == 2;
 }
 
+/* Where the first mark behind something else is; len when there is none. */
+static size_t next_mark(const char *s, size_t len)
+{
+	size_t i = 0;
+	const char *at;
+
+	while (len - i >= MARK_LEN && memcmp(s + i, MARK, MARK_LEN) == 0)
+		i += MARK_LEN;
+	at = memmem(s + i, len - i, MARK, MARK_LEN);
+	return at ? (size_t)(at - s) : len;
+}
+
 static int read_merge(const struct text_vocab *v, const struct moe_json *m, uint32_t rank, struct moe_buf *whole,
                       struct text_bpe *b, const char *what, struct moe_err *e)
 {
@@ -91,6 +106,7 @@ static int read_merge(const struct text_vocab *v, const struct moe_json *m, uint
 		return moe_fail(e, MOE_E_INPUT, "%s: merge %u: token '%.*s' is not in the vocabulary", what, rank,
 		                left < 0 ? (int)len[0] : right < 0 ? (int)len[1] : (int)whole->len,
 		                left < 0 ? half[0] : right < 0 ? half[1] : whole->data);
+	b->marks_lead = b->marks_lead && next_mark(whole->data, whole->len) == whole->len;
 	text_table_set(&b->merges, (uint64_t)left << 32 | (uint64_t)right, (uint64_t)rank << 32 | (uint64_t)merged);
 	return 0;
 }
@@ -107,6 +123,7 @@ static int read_merges(const struct moe_json *list, const struct text_vocab *v, 
 		return moe_fail(e, MOE_E_INPUT, "%s: model.merges is not an array", what);
 	if (n > 4u * TEXT_MAX_ID)
 		return moe_fail(e, MOE_E_RANGE, "%s: %zu merges are too many", what, n);
+	b->marks_lead = text_vocab_model_id(v, MARK, MARK_LEN) >= 0;
 	rc = text_table_init(&b->merges, n, "merges", e);
 	for (size_t i = 0; i < n && !rc; i++) {
 		const struct moe_json *m = moe_json_at(list, i);
@@ -383,6 +400,20 @@ static int merge_all(const struct text_bpe *b, struct text_bpe_room *r, struct m
 	return rc;
 }
 
+/* A word without marks inside, or any word of a vocabulary whose merges reach across them. */
+static int encode_part(const struct text_bpe *b, struct text_bpe_room *room, const char *part, size_t len,
+                       struct moe_ids *out, struct moe_err *e)
+{
+	int rc = split_word(b, part, len, room, e);
+
+	if (!rc)
+		rc = merge_all(b, room, e);
+	for (size_t i = 0; i < room->n && !rc; i++)
+		if (room->symbol[i].id >= 0)
+			rc = text_ids_add(out, room->symbol[i].id, e);
+	return rc;
+}
+
 int text_bpe_word(const struct text_bpe *b, const struct text_vocab *v, struct text_bpe_room *room, const char *word,
                   size_t len, struct moe_ids *out, struct moe_err *e)
 {
@@ -390,12 +421,10 @@ int text_bpe_word(const struct text_bpe *b, const struct text_vocab *v, struct t
 
 	if (id >= 0)
 		return text_ids_add(out, id, e);
-	rc = split_word(b, word, len, room, e);
-	if (!rc)
-		rc = merge_all(b, room, e);
-	for (size_t i = 0; i < room->n && !rc; i++)
-		if (room->symbol[i].id >= 0)
-			rc = text_ids_add(out, room->symbol[i].id, e);
+	for (size_t from = 0, n; from < len && !rc; from += n) { /* whole texts come as one word; parts stay in the cache */
+		n = b->marks_lead ? next_mark(word + from, len - from) : len;
+		rc = encode_part(b, room, word + from, n, out, e);
+	}
 	return rc;
 }
 

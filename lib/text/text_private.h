@@ -159,6 +159,7 @@ struct text_bpe {
 	struct text_table merges;    /* left << 32 | right -> rank << 32 | merged */
 	int32_t byte[256];           /* ids of <0x00> ... <0xFF>, or -1 */
 	bool byte_fallback, fuse_unk, ignore_merges;
+	bool marks_lead;             /* no merge joins something to a U+2581 behind it: words can be cut there */
 	char *unk_token;             /* NULL: characters that are not in the vocabulary vanish */
 	int unk;
 };
