@@ -80,6 +80,8 @@ int main(int argc, char **argv)
 		route_describe(&r);
 	if (!rc)
 		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);
+	if (r.run)
+		route_report(&r);
 	route_close(&r);
 	moe_opts_free(&tool);
 	if (rc)

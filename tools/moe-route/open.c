@@ -79,3 +79,17 @@ void route_describe(const struct route *r)
 	moe_log(MOE_DEBUG, "sampling: temperature %g, top-k %d, top-p %g, min-p %g, seed %llu", (double)s->temperature, s->top_k,
 	        (double)s->top_p, (double)s->min_p, (unsigned long long)s->seed);
 }
+
+void route_report(const struct route *r)
+{
+	struct moe_engine_stats s = moe_engine_stats(r->run->engine);
+	moe_log(MOE_DEBUG, "%llu steps, %llu rows, %llu tokens generated; at most %d sequences at once, %llu admitted while others were "
+	        "generating", (unsigned long long)s.steps, (unsigned long long)s.rows, (unsigned long long)s.generated, s.most_running,
+	        (unsigned long long)s.admitted_while_decoding);
+	if (!r->run->remote)
+		return;
+	struct moe_remote_stats n = moe_experts_remote_stats(r->run->experts);
+	moe_log(MOE_DEBUG, "%llu batches in %llu messages to servers, %llu bytes out, %llu in, %.3f s waiting for answers",
+	        (unsigned long long)n.batches, (unsigned long long)n.messages, (unsigned long long)n.bytes_out,
+	        (unsigned long long)n.bytes_in, (double)n.wait_ns * 1e-9);
+}

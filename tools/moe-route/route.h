@@ -38,6 +38,8 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 void route_close(struct route *r);
 /* -v: what is in effect, on stderr. */
 void route_describe(const struct route *r);
+/* And, at the end, what was done. */
+void route_report(const struct route *r);
 
 /* -p: one prompt, text on stdout as it comes.  0, or 1 after its error was put in e. */
 int route_prompt(struct route *r, const struct route_options *o, struct moe_err *e);
