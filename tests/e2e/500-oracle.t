@@ -42,7 +42,7 @@ identical() {
 # served NAME N: N servers give the bytes of $work/score and $work/text.
 served() {
 	shards=$work/shards.$2
-	if ! moe-shard -q --devices "$2" "$model" "$shards" 2>"$work/err"; then
+	if ! moe-shard -q --devices "$2" "$model" "$shards" >/dev/null 2>"$work/err"; then
 		ok 1 "$1: shard set for $2 devices"
 		sed 's/^/# /' "$work/err" | head -3
 		return
