@@ -79,7 +79,7 @@ int moe_tensors_add(struct moe_tensors *s, const struct moe_tensor *t, struct mo
 /* Hand over what views point into; closed or freed with the set.  On failure still the caller's. */
 int moe_tensors_own_map(struct moe_tensors *s, struct moe_map *m, struct moe_err *e);
 int moe_tensors_own_memory(struct moe_tensors *s, void *mem, struct moe_err *e);
-/* moe_map_check over every mapping of the set. */
+/* moe_map_check over every mapping that its tensors lie in, the set's own or not. */
 int moe_tensors_check(const struct moe_tensors *s, struct moe_err *e);
 
 #endif

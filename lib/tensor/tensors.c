@@ -17,6 +17,8 @@ struct moe_tensors {
 	struct moe_index *by_name;
 	struct moe_map **maps;
 	size_t n_maps;
+	const struct moe_map **under; /* these, and those of others that tensors lie in, each once */
+	size_t n_under;
 	void **memory;
 	size_t n_memory;
 };
@@ -49,6 +51,7 @@ void moe_tensors_free(struct moe_tensors *s)
 	moe_index_free(s->by_name);
 	free(s->v);
 	free(s->maps);
+	free(s->under);
 	free(s->memory);
 	free(s);
 }
@@ -85,13 +88,31 @@ static int make_room(struct moe_tensors *s, struct moe_err *e)
 	return 0;
 }
 
+/* Remember the mapping that a tensor lies in.  Tensors come file by file, so the search ends soon. */
+static int note_map(struct moe_tensors *s, const struct moe_map *m, struct moe_err *e)
+{
+	const struct moe_map **under;
+
+	if (!m)
+		return 0;
+	for (size_t i = s->n_under; i > 0; i--)
+		if (s->under[i - 1] == m)
+			return 0;
+	under = moe_realloc(s->under, s->n_under + 1, sizeof *under, "mappings", e);
+	if (!under)
+		return MOE_E_NOMEM;
+	s->under = under;
+	s->under[s->n_under++] = m;
+	return 0;
+}
+
 int moe_tensors_add(struct moe_tensors *s, const struct moe_tensor *t, struct moe_err *e)
 {
 	size_t len = strlen(t->name);
 	struct named *x;
 	int added;
 
-	if (make_room(s, e))
+	if (make_room(s, e) || note_map(s, t->map, e))
 		return MOE_E_NOMEM;
 	x = moe_calloc(1, sizeof *x + len + 1, "tensor", e);
 	if (!x)
@@ -117,6 +138,8 @@ int moe_tensors_own_map(struct moe_tensors *s, struct moe_map *m, struct moe_err
 	if (!maps)
 		return MOE_E_NOMEM;
 	s->maps = maps;
+	if (note_map(s, m, e))
+		return MOE_E_NOMEM;
 	s->maps[s->n_maps++] = m;
 	return 0;
 }
@@ -134,8 +157,8 @@ int moe_tensors_own_memory(struct moe_tensors *s, void *mem, struct moe_err *e)
 
 int moe_tensors_check(const struct moe_tensors *s, struct moe_err *e)
 {
-	for (size_t i = 0; i < s->n_maps; i++) {
-		int rc = moe_map_check(s->maps[i], e);
+	for (size_t i = 0; i < s->n_under; i++) {
+		int rc = moe_map_check(s->under[i], e);
 
 		if (rc)
 			return rc;

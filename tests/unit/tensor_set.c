@@ -62,7 +62,8 @@ static void owns_mappings_and_memory(void **state)
 {
 	char path[] = "/tmp/moe-tensor-set-XXXXXX";
 	int fd = mkstemp(path);
-	struct moe_tensors *s;
+	struct moe_tensors *s, *views;
+	struct moe_tensor t = {.name = "a", .dtype = MOE_U8};
 	struct moe_map *m;
 	struct moe_err e = MOE_ERR_INIT;
 
@@ -72,11 +73,16 @@ static void owns_mappings_and_memory(void **state)
 	assert_int_equal(moe_map_open(path, &m, NULL), 0);
 	assert_int_equal(moe_tensors_own_map(s, m, NULL), 0);
 	assert_int_equal(moe_tensors_own_memory(s, malloc(100), NULL), 0);
+	assert_int_equal(moe_tensors_new(&views, NULL), 0);
+	t.map = m;
+	assert_int_equal(moe_tensors_add(views, &t, NULL), 0);
 	assert_int_equal(moe_tensors_check(s, &e), 0);
 	assert_int_equal(ftruncate(fd, 4096), 0);
 	assert_int_equal(((const volatile unsigned char *)m->data)[2 * 4096], 0);
 	assert_int_equal(moe_tensors_check(s, &e), MOE_E_IO);
 	assert_non_null(strstr(e.msg, path));
+	assert_int_equal(moe_tensors_check(views, &e), MOE_E_IO); /* though the mapping is another's */
+	moe_tensors_free(views);
 	moe_tensors_free(s);
 	close(fd);
 	unlink(path);
