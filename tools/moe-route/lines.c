@@ -191,6 +191,17 @@ static void cancel_all(struct lines *l)
 			moe_engine_cancel(l->r->run->engine, j->engine_id);
 }
 
+/* Nothing can go on: what is under way ends with the same error, a line each. */
+static int fail_all(struct lines *l, const struct moe_err *why)
+{
+	for (struct job *j = l->first; j; j = j->next)
+		if (!j->line)
+			finish_error(j, why);
+	if (!l->out_of_memory)
+		write_answers(l, NULL);
+	return why->code;
+}
+
 static int run(struct lines *l, struct moe_err *e)
 {
 	bool busy = false, end = false, cancelled = false;
@@ -202,7 +213,9 @@ static int run(struct lines *l, struct moe_err *e)
 			cancel_all(l);
 			cancelled = true;
 		}
-		if ((rc = moe_engine_step(l->r->run->engine, &busy, e)) || (rc = write_answers(l, e)))
+		if (moe_engine_step(l->r->run->engine, &busy, e))
+			return fail_all(l, e);
+		if ((rc = write_answers(l, e)))
 			return rc;
 		if (l->out_of_memory)
 			return moe_fail(e, MOE_E_NOMEM, "no memory for an answer");
