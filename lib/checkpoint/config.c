@@ -1,6 +1,6 @@
 /* config.json -> model description. */
 #include <limits.h>
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +46,16 @@ bool moe_config_bool(struct moe_config *c, const char *key, bool def)
 	return v;
 }
 
+static int refuse_family(const struct moe_config *c, const char *type)
+{
+	char known[128] = "";
+	const struct moe_family *f;
+
+	for (size_t i = 0, n = 0; (f = moe_family_at(i)) && n < sizeof known; i++)
+		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", f->name);
+	return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: model_type \"%s\" is not supported (%s are)", c->what, type, known);
+}
+
 static int find_family(struct moe_config *c)
 {
 	const char *type = NULL;
@@ -57,9 +67,7 @@ static int find_family(struct moe_config *c)
 	if (rc)
 		return rc;
 	c->family = moe_family_find(type);
-	if (!c->family)
-		return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: model_type \"%s\" is not supported", c->what, type);
-	return 0;
+	return c->family ? 0 : refuse_family(c, type);
 }
 
 /* num_experts and num_local_experts are one thing under two names. */
