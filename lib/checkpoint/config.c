@@ -9,6 +9,7 @@
 
 #define MOST_LAYERS 4096
 #define MOST_EXPERTS 65536
+#define MOST_IN_ALL (1 << 20) /* experts of all layers */
 #define MOST_WIDTH (1 << 24) /* of an expert or a dense layer */
 #define MOST_HIDDEN (1 << 20)
 #define MOST_VOCAB (1 << 24)
@@ -182,20 +183,25 @@ static void read_model(struct moe_config *c, struct moe_model *m)
 	read_ffns(c, m);
 }
 
-/* All sizes together must leave room for sums of bytes. */
+/* All sizes together must leave room for sums of bytes, and lists of experts must stay small. */
 static int check_total(const struct moe_config *c, const struct moe_model *m)
 {
 	double total = 2.0 * m->vocab * m->hidden;
+	int64_t experts = 0;
 
 	for (int i = 0; i < m->n_layers; i++) {
 		const struct moe_attention *a = &m->layers[i].attn;
 		const struct moe_ffn *f = &m->layers[i].ffn;
 		double wide = 3.0 * ((double)f->experts * f->expert_width + f->shared_width + f->width) + f->experts;
 
+		experts += f->experts;
 		total += m->hidden * (wide + 2.0 * a->head_dim * (a->heads + a->kv_heads) + 8.0);
 	}
 	if (total > 0x1p58)
 		return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: a model of %.3g parameters is too large", c->what, total);
+	if (experts > MOST_IN_ALL)
+		return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: %lld experts in all are more than the %d supported", c->what,
+		                (long long)experts, MOST_IN_ALL);
 	return 0;
 }
 

@@ -441,6 +441,7 @@ static void sizes_fit_together(void **state)
 		{"{\"model_type\":\"mixtral\",\"num_attention_heads\":65536,\"head_dim\":512}", "too large"},
 		{"{\"model_type\":\"qwen3_moe\",\"num_hidden_layers\":4096,\"num_experts\":65536,\"hidden_size\":1048576,"
 		 "\"moe_intermediate_size\":16777216}", "too large"},
+		{"{\"model_type\":\"mixtral\",\"num_hidden_layers\":4096,\"num_local_experts\":257}", "1052672 experts"},
 		{"[]", "not an object"},
 		{"{}", "\"model_type\" is missing"},
 		{"{\"model_type\":7}", "\"model_type\""},
