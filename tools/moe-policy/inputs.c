@@ -22,8 +22,12 @@ int subject_open(const char *what, struct subject *s, struct moe_err *e)
 	int rc;
 
 	*s = (struct subject){.source = NULL};
-	if (!moe_is_dir(what))
-		return moe_synth_model(strncmp(what, "synth:", 6) == 0 ? what + 6 : what, &s->model, e);
+	if (strncmp(what, "synth:", 6) == 0)
+		return moe_synth_model(what + 6, &s->model, e);
+	if (!moe_is_dir(what)) {
+		rc = moe_synth_model(what, &s->model, e);
+		return rc ? moe_fail_prefix(e, rc, "%s is no folder", what) : 0;
+	}
 	if (!weights)
 		return moe_model_open(what, &s->model, e);
 	rc = moe_source_open(what, &s->source, e);
