@@ -118,7 +118,7 @@ tests = $(or $(T),$(wildcard tests/tree/*.t) $(units) $(wildcard tests/cli/*.t t
 check: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) check-built
 check-built: all unit $(helpers)
-	@MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
+	@MOE_SAN=$(SAN) MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
 
 sanenv = ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:halt_on_error=1

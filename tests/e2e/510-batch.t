@@ -3,16 +3,18 @@
 . "$(dirname "$0")/../lib.sh"
 
 model=$top/models/kjv-mixtral
-count=${MOE_LONG:+64}
-count=${count:-16}
+total=64
+count=16 # of these are run alone
+[ -z "$MOE_LONG" ] || count=64
+[ -z "$MOE_SAN" ] || total=24 count=6
 
 # Prompts of 1 to 90 words, answers of 1 to 24 tokens; every third samples.
 words="and God said let there be light upon the face of the deep when the king heard it he rent his clothes"
 i=0
-while [ $i -lt 64 ]; do
+while [ $i -lt $total ]; do
 	p=
 	for r in $(seq 0 $((i % 5))); do p="$p $words"; done
-	p=$(echo "$p" | cut -d' ' -f2-$((2 + i * 89 / 64)))
+	p=$(echo "$p" | cut -d' ' -f2-$((2 + i * 89 / total)))
 	t=0
 	[ $((i % 3)) -eq 0 ] && t=0.8
 	echo "{\"id\":$i,\"prompt\":\"$p\",\"max_tokens\":$((1 + i * 7 % 24)),\"temperature\":$t,\"seed\":$i,\"ignore_eos\":true,\"logprobs\":true}"
@@ -20,9 +22,9 @@ while [ $i -lt 64 ]; do
 done >"$work/requests"
 
 moe-route --batch 64 "$model" <"$work/requests" >"$work/together" 2>"$work/err"
-ok $? "64 requests in one batch"
-[ "$(wc -l <"$work/together")" -eq 64 ]
-ok $? "64 answers"
+ok $? "$total requests in one batch"
+[ "$(wc -l <"$work/together")" -eq $total ]
+ok $? "$total answers"
 moe-route --batch 3 --chunk 5 --threads 1 "$model" <"$work/requests" >"$work/few"
 same "at most 3 at once, 5 prompt tokens a step, one thread" "$work/together" "$work/few"
 moe-route --unordered --batch 64 "$model" <"$work/requests" | sort >"$work/unordered"
@@ -30,9 +32,9 @@ sort "$work/together" >"$work/sorted"
 same "--unordered has the same lines" "$work/sorted" "$work/unordered"
 
 # One at a time: all 64 in the long run, a spread of them otherwise.
-step=$((64 / count))
+step=$((total / count))
 i=1
-while [ $i -le 64 ]; do
+while [ $i -le $total ]; do
 	sed -n "${i}p" "$work/requests" | moe-route --batch 1 "$model" >>"$work/alone"
 	sed -n "${i}p" "$work/together" >>"$work/chosen"
 	i=$((i + step))

@@ -47,11 +47,24 @@ static enum input_got from_buffer(struct input *in, const char **line, size_t *l
 	return INPUT_NONE;
 }
 
+/* Wait for input or a signal.  Signals are held back between the look at `stop` and the wait, so none is missed. */
+static int await(const struct input *in, struct pollfd *p)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int n = *in->stop ? 0 : ppoll(p, 1, NULL, &before);
+	int saved = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = saved;
+	return n;
+}
+
 /* 1: something was read (or the end seen); 0: nothing now; -1: failed. */
 static int fill(struct input *in, bool wait, struct moe_err *e)
 {
 	struct pollfd p = {.fd = in->fd, .events = POLLIN};
-	int n = poll(&p, 1, wait ? -1 : 0);
+	int n = wait ? await(in, &p) : poll(&p, 1, 0);
 	if (n == 0 || (n < 0 && errno == EINTR))
 		return 0;
 	char chunk[READ_SIZE];
