@@ -16,7 +16,7 @@ done >"$work/requests"
 # one ROUND SIGNAL: send it to rank 1 while 24 requests are under way; each gets a line, and the status is 1.
 one() {
 	serve_start "$work/shards"
-	rank1=$(pgrep -P "$server" | sed -n 2p)
+	rank1=$(sed -n 's/.*"rank":1,.*"pid":\([0-9]*\).*/\1/p' "$work/serve.out")
 	timeout 60 moe-route --hosts "$hosts" --timeout 3 --batch 8 "$work/shards" <"$work/requests" >"$work/out.$1" 2>"$work/err.$1" &
 	route=$!
 	sleep 1
@@ -36,7 +36,7 @@ one b STOP
 
 # The prompt form too.
 serve_start "$work/shards"
-rank1=$(pgrep -P "$server" | sed -n 2p)
+rank1=$(sed -n 's/.*"rank":1,.*"pid":\([0-9]*\).*/\1/p' "$work/serve.out")
 kill -STOP "$rank1"
 refuses "-p with a hung server: one line" "moe-route: .*(rank 1|server)" timeout 60 moe-route --hosts "$hosts" --timeout 2 -p "And" -n 4 "$work/shards"
 kill -CONT "$rank1"

@@ -112,6 +112,17 @@ static void a_pipe_gets_no_bar(void **state)
 	assert_string_equal(seen, "moe-test: a word between\n");
 }
 
+static bool have_terminals(void)
+{
+	int fd = posix_openpt(O_RDWR | O_NOCTTY), other = -1;
+
+	if (fd >= 0 && grantpt(fd) == 0 && unlockpt(fd) == 0)
+		other = open(ptsname(fd), O_RDWR | O_NOCTTY);
+	close(fd);
+	close(other);
+	return other >= 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -121,6 +132,10 @@ int main(void)
 		cmocka_unit_test(a_pipe_gets_no_bar),
 	};
 
+	if (!have_terminals()) {
+		puts("1..0 # SKIP no pseudo-terminals here");
+		return 0;
+	}
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("base_progress", tests, NULL, NULL);
 }
