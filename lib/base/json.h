@@ -1,7 +1,7 @@
 /* JSON, strictly: the one place that knows cJSON.
  *
  * Reading accepts one whole RFC 8259 text in UTF-8 and nothing after it but white space; refuses \u0000,
- * lone surrogates, a byte order mark, duplicate names in an object, nesting over MOE_JSON_DEPTH, and numbers that
+ * lone surrogates, a byte order mark, duplicate names in an object, nesting over MOE_JSON_DEPTH, more than MOE_JSON_VALUES values, and numbers that
  * are not finite or longer than 63 characters.  Messages tell the line, or the column when the text has one line.
  * The result is an immutable tree of our own: arrays index in O(1), objects look names up by hash,
  * names are case-sensitive. */
@@ -16,6 +16,7 @@
 #include "base/mem.h"
 
 #define MOE_JSON_DEPTH 64
+#define MOE_JSON_VALUES (1u << 24) /* a value takes some 110 bytes while it is read */
 
 enum moe_json_type { MOE_JSON_NULL, MOE_JSON_BOOL, MOE_JSON_NUMBER, MOE_JSON_STRING, MOE_JSON_ARRAY, MOE_JSON_OBJECT };
 

@@ -218,6 +218,8 @@ static bool open_container(struct scanner *s)
 
 static bool scan_value(struct scanner *s)
 {
+	if (s->out->values == MOE_JSON_VALUES)
+		return wrong(s, "too many values");
 	s->out->values++;
 	if (s->out->values == s->stop)
 		return false;

@@ -182,6 +182,21 @@ static void depth_is_bounded(void **state)
 	}
 }
 
+static void values_are_bounded(void **state)
+{
+	size_t n = 2 * (size_t)MOE_JSON_VALUES + 1; /* "[0,0,...,0]": as many zeros as there may be values */
+	char *text = malloc(n);
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t i = 0; i < n; i++)
+		text[i] = i % 2 ? '0' : ',';
+	text[0] = '[';
+	text[n - 1] = ']';
+	refused_n(text, n, "too many values");
+	free(text);
+}
+
 static void duplicates_are_named_with_their_line(void **state)
 {
 	struct moe_buf b = MOE_BUF_INIT;
@@ -374,6 +389,7 @@ int main(void)
 		cmocka_unit_test(wrong_utf8),
 		cmocka_unit_test(wrong_structure),
 		cmocka_unit_test(depth_is_bounded),
+		cmocka_unit_test(values_are_bounded),
 		cmocka_unit_test(duplicates_are_named_with_their_line),
 		cmocka_unit_test(lines_are_counted),
 		cmocka_unit_test(tree_answers),
