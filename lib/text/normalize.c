@@ -115,13 +115,21 @@ struct text_piece text_part(const struct text_piece *p, size_t from, size_t to)
 	return (struct text_piece){p->text + from, to - from, origin < to - from ? origin : to - from};
 }
 
+/* The origin grows and shrinks with what it is made into; a mark behind it may join its last character. */
 static int normal_form(const struct text_norm *n, struct text_piece *p, struct moe_buf *out, struct moe_err *e)
 {
+	size_t origin;
 	int rc = text_normal_form(n->form, p->text, p->origin, out, e);
 
-	p->origin = out->len;
+	if (rc)
+		return rc;
+	origin = out->len;
 	out->len = 0;
-	return rc ? rc : text_normal_form(n->form, p->text, p->len, out, e);
+	rc = text_normal_form(n->form, p->text, p->len, out, e);
+	while (origin < out->len && ((unsigned char)out->data[origin] & 0xc0) == 0x80)
+		origin++;
+	p->origin = origin < out->len ? origin : out->len;
+	return rc;
 }
 
 static int prepend(const struct text_norm *n, struct text_piece *p, struct moe_buf *out, struct moe_err *e)

@@ -259,6 +259,22 @@ static void texts_made_to_be_slow(void **state)
 	moe_tokenizer_free(t);
 }
 
+/* The first character, composed with what follows, is longer than it was alone. */
+static void forms_one_after_the_other(void **state)
+{
+	struct moe_tokenizer *t = parse(
+		"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"NFKD\"},{\"type\":\"NFKC\"},"
+		"{\"type\":\"NFC\"}]},\"model\":{\"vocab\":{\"a\":0,\"\u00e9\":1,\"b\":2},\"merges\":[]}}");
+	struct moe_ids ids = MOE_IDS_INIT;
+
+	(void)state;
+	assert_int_equal(moe_encode(t, "e\u0301ab", strlen("e\u0301ab"), false, &ids, NULL), 0);
+	assert_int_equal(ids.n, 3);
+	assert_int_equal(ids.v[0], 1);
+	moe_ids_free(&ids);
+	moe_tokenizer_free(t);
+}
+
 /* A regex that tries everything is stopped. */
 static void a_regex_that_would_not_end(void **state)
 {
@@ -347,6 +363,7 @@ int main(void)
 		cmocka_unit_test(an_unknown_token_that_is_not_there),
 		cmocka_unit_test(a_word_of_a_megabyte),
 		cmocka_unit_test(texts_made_to_be_slow),
+		cmocka_unit_test(forms_one_after_the_other),
 		cmocka_unit_test(a_regex_that_would_not_end),
 		cmocka_unit_test(streams_give_characters_as_soon_as_they_are_whole),
 		cmocka_unit_test(streams_hold_bytes_while_they_may_turn_out_wrong),
