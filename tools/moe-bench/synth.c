@@ -1,7 +1,9 @@
 /* moe-bench synth: a random checkpoint of a real model's shape. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "bench.h"
 #include "checkpoint/checkpoint.h"
@@ -53,6 +55,35 @@ static int list(void)
 	return moe_close_stdout(&tool);
 }
 
+static volatile sig_atomic_t stopped_by;
+
+static void on_signal(int sig)
+{
+	stopped_by = sig;
+}
+
+/* The first call starts the bar: only then is the size known. */
+static bool tick(void *ctx, uint64_t done, uint64_t total)
+{
+	struct moe_progress *p = ctx;
+	if (p->total != total)
+		moe_progress_start(p, "writing", total);
+	moe_progress_add(p, done - p->done);
+	return !stopped_by;
+}
+
+static int write_folder(const char *spec, const char *dir, struct moe_err *e)
+{
+	struct moe_progress bar = {0};
+	struct sigaction act = {.sa_handler = on_signal};
+	sigaction(SIGINT, &act, NULL);
+	sigaction(SIGTERM, &act, NULL);
+	int rc = moe_synth_write_tick(spec, opt.config, dir, tick, &bar, e);
+	if (bar.total)
+		moe_progress_end(&bar);
+	return rc;
+}
+
 int bench_synth_main(int argc, char **argv)
 {
 	int rc = moe_opts_parse(&tool, &argc, argv);
@@ -67,7 +98,9 @@ int bench_synth_main(int argc, char **argv)
 
 	struct moe_err e = MOE_ERR_INIT;
 	char *spec = make_spec(&e);
-	rc = spec ? moe_synth_write(spec, opt.config, argv[0], &e) : MOE_E_NOMEM;
+	rc = spec ? write_folder(spec, argv[0], &e) : MOE_E_NOMEM;
 	free(spec);
-	return rc ? moe_die(&tool, &e) : 0;
+	if (rc)
+		moe_die(&tool, &e);
+	return stopped_by && rc ? 128 + stopped_by : rc != 0;
 }
