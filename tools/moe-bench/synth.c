@@ -78,6 +78,7 @@ static int write_folder(const char *spec, const char *dir, struct moe_err *e)
 	struct sigaction act = {.sa_handler = on_signal};
 	sigaction(SIGINT, &act, NULL);
 	sigaction(SIGTERM, &act, NULL);
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow further is an error like a full disk */
 	int rc = moe_synth_write_tick(spec, opt.config, dir, tick, &bar, e);
 	if (bar.total)
 		moe_progress_end(&bar);

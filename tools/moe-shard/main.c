@@ -52,6 +52,7 @@ static void catch_signals(void)
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
 		if (sigaction(signals[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
 			sigaction(signals[i], &act, NULL);
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow further is an error like a full disk */
 }
 
 static bool tick(void *ctx, uint64_t done, uint64_t total)
