@@ -10,6 +10,8 @@
 #	perl malformed.pl numbers GOOD OUT >LIST	weights that are no numbers, which is no fault of the file: WANT is `any`
 #	perl malformed.pl flip SET LAYER EXPERT		change a byte of this expert
 #	perl malformed.pl epoch SET N			say that this is epoch N
+#	perl malformed.pl garbage SOCKET		send all sorts of things to a server
+#	perl malformed.pl fake SOCKET MODE		be a server that is none, until killed
 #
 # LIST has a line per case, fields divided by tabs: WANT WITH PATH WORDS PATTERN.  WANT is `no`, each of the
 # programs WITH must refuse it with a message that matches PATTERN, or `yes`, they must accept it: changes that are
@@ -283,6 +285,9 @@ sub configs {
 	$with = 'info score';
 	bad_config('a million layers', '(config\.json|safetensors)', sub { $_[0]{num_hidden_layers} = 1000000; () });
 	bad_config('a million experts', '(config\.json|safetensors)', sub { $_[0]{num_local_experts} = 1000000; () });
+	$with = 'info plan';
+	bad_config('a million experts in all', 'config\.json.*experts', sub { $_[0]{num_hidden_layers} = 4096; $_[0]{num_local_experts} = 257; () });
+	$with = 'info score';
 	bad_config('another vocabulary', 'embed_tokens|lm_head', sub { $_[0]{vocab_size} += 8; () });
 	bad_config('one layer less than there are weights', 'layers', sub { $_[0]{num_hidden_layers} -= 1; () });
 	bad_config('one layer more than there are weights', 'layers', sub { $_[0]{num_hidden_layers} += 1; () });
@@ -554,6 +559,15 @@ sub shards {
 		$bad->("$n->{role} file empty", sub { $cut->(@_, sub { '' }) }, $name);
 		$bad->("$n->{role} file missing", sub { unlink "$_[1]/$_[0]{files}[$i]{name}"; () }, $name);
 		$bad->("$n->{role} file whose header is broken", sub { $cut->(@_, sub { my $b = $_[0]; substr($b, 8, 20) = "\xff" x 20; $b }) }, $name);
+		my $header = sub { my ($from, $to) = @_; sub { $cut->(@_, sub { my $b = $_[0]; my $h = substr $b, 8, unpack 'Q<', $b; $h =~ s/$from/$to/ or die "no $from in $n->{name}\n"; substr($b, 8, length $h) = $h; $b }) } };
+		$with = ($n->{device} // 7) == 0 ? 'verify merge score serve' : 'verify merge score';
+		for ($n->{role} eq 'base' ? (['q_proj', 'x_proj'], ['q_proj', 'k_proj'], ['layers\.0', 'layers.9']) : (['w1\.weight', 'w3.weight'], ['w1\.weight', 'w7.weight'], ['layers\.1', 'layers.9'], ['layers\.1', 'layers.0'])) {
+			my ($from, $to) = @$_;
+			$bad->("$n->{role} file $i with $from called $to", $header->($from, $to), $name);
+		}
+		$bad->("$n->{role} file $i with another shape", $header->('"shape":\[48,', '"shape":[84,'), $name);
+		$bad->("$n->{role} file $i with another type", $header->('BF16', 'BF61'), $name);
+		$with = 'verify merge score';
 		$bad->("$n->{role} file a pipe", sub { my $p = "$_[1]/$_[0]{files}[$i]{name}"; unlink $p; system 'mkfifo', $p; () }, $name);
 	}
 	$with = 'info verify merge serve score';
@@ -563,7 +577,7 @@ sub shards {
 # Weights that are no numbers, or too large: not the file's fault, and nothing may break over them.
 sub numbers {
 	base($args[0]);
-	$with = 'score prompt';
+	$with = 'score prompt sample';
 	my %bits = (BF16 => { nan => "\xc0\x7f", inf => "\x80\x7f", huge => "\x7f\x7f" }, F16 => { nan => "\0\x7e", inf => "\0\x7c", huge => "\xff\x7b" }, F32 => { nan => "\0\0\xc0\x7f", inf => "\0\0\x80\x7f", huge => "\xff\xff\x7f\x7f" });
 	for my $re ('embed_tokens', 'lm_head', 'model\.norm', 'layers\.0\.self_attn\.q_proj', 'layers\.0\.self_attn\.v_proj', 'layers\.1.*\.gate\.weight', 'experts\.0\.w1', 'experts\..*\.w2', '.') {
 		for my $kind ('nan', 'inf', 'huge') {
@@ -583,6 +597,47 @@ sub flip {
 	substr($b, $x->{offset} + int($x->{bytes} / 2), 1) ^= "\x01";
 	put($n, $b);
 	print "$m->{files}[ $x->{file} ]{name}\n";
+}
+
+# A ZeroMQ greeting and handshake, as peers begin.
+my $greeting = "\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL" . "\0" x 16 . "\0" x 32;
+sub handshake { my $t = "\5READY\x0bSocket-Type" . pack('N/a', $_[0]); return "$greeting\4" . chr(length $t) . $t }
+sub noise { return join '', map { chr int rand 256 } 1 .. 1 + rand $_[0] }
+
+sub garbage {
+	my @open;
+	require IO::Socket::UNIX;
+	$SIG{PIPE} = 'IGNORE';
+	srand 7;
+	for my $i (0 .. 119) {
+		my $s = IO::Socket::UNIX->new(Peer => $args[0]) or next;
+		my $hello = handshake('DEALER');
+		my @kinds = (noise(3000), substr($greeting, 0, rand 64), $greeting . noise(500),
+			$hello . join('', map { my $m = noise(200); "\0" . chr(length $m) . $m } 1 .. 20),
+			$hello . "\2" . pack('Q>', 1 << 62) . 'x', $hello . "\1\0" x 5000 . "\0\0");
+		print $s $kinds[$i % @kinds];
+		$s->flush;
+		push @open, $s if $i % 3 == 0;
+	}
+}
+
+sub fake {
+	my ($path, $mode) = @args;
+	my @open;
+	require IO::Socket::UNIX;
+	$SIG{PIPE} = 'IGNORE';
+	unlink $path;
+	my $l = IO::Socket::UNIX->new(Local => $path, Listen => 8) or die "$path: $!\n";
+	while (my $s = $l->accept) {
+		push @open, $s unless $mode eq 'closes';
+		next if $mode eq 'silent' || $mode eq 'closes';
+		print $s $mode eq 'junk' ? noise(500) : handshake('ROUTER');
+		$s->flush;
+		sysread $s, my $request, 4096 if $mode ne 'junk';
+		print $s map { my $m = noise(250); chr(int rand 2) . chr(length $m) . $m } 1 .. 50 if $mode eq 'messages';
+		print $s "\2" . pack('Q>', 1 << 40) if $mode eq 'long';
+		$s->flush;
+	}
 }
 
 sub epoch {
@@ -654,7 +709,7 @@ sub hosts {
 }
 
 binmode STDOUT, ':raw';
-make_path($out) unless $what eq 'flip' || $what eq 'epoch';
+make_path($out) unless $what =~ /^(flip|epoch|garbage|fake)$/;
 if ($what eq 'checkpoints') { base($args[0]); headers(); kinds_of_file(); indexes(); configs(); contents() }
 elsif ($what eq 'families') { families() }
 elsif ($what eq 'text') { tokenizers() }
@@ -665,4 +720,6 @@ elsif ($what eq 'hosts') { hosts() }
 elsif ($what eq 'numbers') { numbers() }
 elsif ($what eq 'flip') { flip() }
 elsif ($what eq 'epoch') { epoch() }
+elsif ($what eq 'garbage') { garbage() }
+elsif ($what eq 'fake') { fake() }
 else { die "malformed.pl: $what?\n" }
