@@ -4,6 +4,9 @@
 cd "$work" || exit 1
 
 model=synth:tiny-mixtral,layers=300
+rounds=20
+[ -z "$MOE_LONG" ] || rounds=200
+[ -z "$MOE_SAN" ] || rounds=5
 start=$(date +%s%N)
 moe-shard --devices 2 $model first >/dev/null || exit 1
 whole=$((($(date +%s%N) - start) / 1000)) # microseconds of one run
@@ -11,14 +14,14 @@ one=$(ls first)
 
 # pause I: until another moment of a run each time, from its start to somewhat after its end.
 pause() {
-	us=$((whole * (($1 * 7 % 20) * 6) / 100))
+	us=$((whole * (($1 * 7 % 20) * 6 + $1 % 6) / 100))
 	sleep "$((us / 1000000)).$(printf %06d $((us % 1000000)))"
 }
 
 # A first write.
 bad_first=0
 i=0
-while [ $i -lt 20 ]; do
+while [ $i -lt $rounds ]; do
 	moe-shard --devices 2 $model fresh >/dev/null 2>&1 &
 	pid=$!
 	pause $i
@@ -40,7 +43,7 @@ ok $? "and writes the same files"
 # A set that is replaced.
 bad_replace=0
 i=0
-while [ $i -lt 20 ]; do
+while [ $i -lt $rounds ]; do
 	moe-shard --devices $((2 + i % 2)) $model first >/dev/null 2>&1 &
 	pid=$!
 	pause $((i + 3))
