@@ -79,7 +79,7 @@ accepted() {
 # survived PROGRAM PATH: an answer or an error; what is printed is JSON, whatever the numbers were.
 survived() {
 	try "$@"
-	if [ $status -le 1 ] && [ "$(wc -l <"$work/err")" -le 1 ] && ! grep -Eqi '[:,[]-?(nan|inf)' "$work/out"; then return 0; fi
+	if [ $status -le 1 ] && ! grep -qv '^moe-' "$work/err" && [ "$(wc -l <"$work/err")" -le 1 ] && ! grep -Eqi '[:,[]-?(nan|inf)' "$work/out"; then return 0; fi
 	echo "# $1: status $status: $(head -c 400 "$work/err" | tr -c ' -~' ' ')"
 	return 1
 }

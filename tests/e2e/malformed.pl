@@ -553,6 +553,7 @@ sub shards {
 		my $cut = sub { my ($m, $d, $how) = @_; my $n = $m->{files}[$i]{name}; my $b = slurp("$d/$n"); put("$d/$n", $how->($b)); () };
 		my $n = $json->decode(slurp("$good/manifest.json"))->{files}[$i];
 		my $name = quotemeta $n->{name};
+		$with = ($n->{device} // 7) == 0 ? 'verify merge score serve' : 'verify merge score';
 		$bad->("$n->{role} file cut in half", sub { $cut->(@_, sub { substr $_[0], 0, length($_[0]) / 2 }) }, $name);
 		$bad->("$n->{role} file a byte short", sub { $cut->(@_, sub { substr $_[0], 0, -1 }) }, $name);
 		$bad->("$n->{role} file a byte long", sub { $cut->(@_, sub { "$_[0]x" }) }, $name);
@@ -560,14 +561,12 @@ sub shards {
 		$bad->("$n->{role} file missing", sub { unlink "$_[1]/$_[0]{files}[$i]{name}"; () }, $name);
 		$bad->("$n->{role} file whose header is broken", sub { $cut->(@_, sub { my $b = $_[0]; substr($b, 8, 20) = "\xff" x 20; $b }) }, $name);
 		my $header = sub { my ($from, $to) = @_; sub { $cut->(@_, sub { my $b = $_[0]; my $h = substr $b, 8, unpack 'Q<', $b; $h =~ s/$from/$to/ or die "no $from in $n->{name}\n"; substr($b, 8, length $h) = $h; $b }) } };
-		$with = ($n->{device} // 7) == 0 ? 'verify merge score serve' : 'verify merge score';
 		for ($n->{role} eq 'base' ? (['q_proj', 'x_proj'], ['q_proj', 'k_proj'], ['layers\.0', 'layers.9']) : (['w1\.weight', 'w3.weight'], ['w1\.weight', 'w7.weight'], ['layers\.1', 'layers.9'], ['layers\.1', 'layers.0'])) {
 			my ($from, $to) = @$_;
 			$bad->("$n->{role} file $i with $from called $to", $header->($from, $to), $name);
 		}
 		$bad->("$n->{role} file $i with another shape", $header->('"shape":\[48,', '"shape":[84,'), $name);
 		$bad->("$n->{role} file $i with another type", $header->('BF16', 'BF61'), $name);
-		$with = 'verify merge score';
 		$bad->("$n->{role} file a pipe", sub { my $p = "$_[1]/$_[0]{files}[$i]{name}"; unlink $p; system 'mkfifo', $p; () }, $name);
 	}
 	$with = 'info verify merge serve score';
