@@ -161,14 +161,15 @@ static void attend(struct remote *r, int i)
 	}
 	if (ended)
 		lose_link(r, i, "the connection ended");
-	else if (l->state == LINK_DOWN && (r->items[2 * i + 1].revents & ZMQ_POLLOUT))
+	/* Not before the monitor has said so: a socket is still writable for a moment after its connection has ended. */
+	if (l->state == LINK_DOWN && l->connected)
 		link_greet(l, &r->terms);
 }
 
 void intake(struct remote *r, int ms)
 {
 	for (int i = 0; i < r->n; i++) {
-		short out = r->links[i].state == LINK_DOWN ? ZMQ_POLLOUT : 0;
+		short out = r->links[i].state == LINK_DOWN && r->links[i].connected ? ZMQ_POLLOUT : 0;
 
 		r->items[2 * i] = (zmq_pollitem_t){.socket = r->links[i].monitor, .events = ZMQ_POLLIN};
 		r->items[2 * i + 1] = (zmq_pollitem_t){.socket = r->links[i].socket, .events = (short)(ZMQ_POLLIN | out)};

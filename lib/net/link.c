@@ -60,7 +60,7 @@ static int open_monitor(struct link *l, void *ctx, struct moe_err *e)
 	char name[64];
 
 	snprintf(name, sizeof name, "inproc://monitor-%p", (void *)l);
-	if (zmq_socket_monitor(l->socket, name, ZMQ_EVENT_DISCONNECTED) != 0)
+	if (zmq_socket_monitor(l->socket, name, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: monitor: %s", l->endpoint, zmq_strerror(errno));
 	l->monitor = zmq_socket(ctx, ZMQ_PAIR);
 	if (!l->monitor || zmq_connect(l->monitor, name) != 0)
@@ -125,13 +125,17 @@ bool link_ended(struct link *l)
 	struct message m;
 	bool ended = false;
 
-	/* The only event that was asked for, besides that of the monitor's own end. */
 	while (message_receive(l->monitor, &m, NULL) > 0) {
 		uint16_t event = 0;
 
 		if (m.n && zmq_msg_size(&m.part[0]) >= sizeof event)
 			memcpy(&event, zmq_msg_data(&m.part[0]), sizeof event);
-		ended = ended || event == ZMQ_EVENT_DISCONNECTED;
+		if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+			l->connected = true;
+		if (event == ZMQ_EVENT_DISCONNECTED) {
+			l->connected = false;
+			ended = true;
+		}
 		message_drop(&m);
 	}
 	return ended;
@@ -153,8 +157,11 @@ void link_greet(struct link *l, const struct link_terms *t)
 	};
 	unsigned char header[WIRE_HEADER_MAX];
 	struct message m = {.n = 0};
-	size_t n = wire_put_hello(WIRE_HELLO, &hello, header);
+	size_t n = wire_put_hello(WIRE_HELLO, &hello, header), size = sizeof(int);
+	int events;
 
+	/* Makes the socket take notice that its old pipe is gone, into which the HELLO would vanish otherwise. */
+	zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &size);
 	if (message_add(&m, header, n, NULL, NULL) == 0 && message_send(l->socket, &m, NULL))
 		l->state = LINK_GREETED;
 }

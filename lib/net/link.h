@@ -20,6 +20,7 @@ struct link {
 	char *endpoint;
 	int rank;                /* as the server says; before that, its place in the list */
 	void *socket, *monitor;
+	bool connected;          /* as the monitor said last */
 	enum link_state state;
 	struct wire_hello welcome;
 	uint8_t *has;            /* experts held, by the last WELCOME; [n_layers * max_experts] */
@@ -41,11 +42,11 @@ struct link_terms {
 int link_open(struct link *l, void *ctx, const char *endpoint, int place, const struct link_terms *t, struct moe_err *e);
 void link_close(struct link *l);
 
-/* Has the connection ended since the last call? */
+/* Hear the monitor: l->connected, and whether a connection has ended since the last call. */
 bool link_ended(struct link *l);
 /* Nothing that was sent will be answered any more. */
 void link_lost(struct link *l, const char *why);
-/* Send HELLO if the connection stands; the link is then LINK_GREETED. */
+/* Send HELLO on a connection that is up; the link is then LINK_GREETED, or as before if its queue is full. */
 void link_greet(struct link *l, const struct link_terms *t);
 /* A WELCOME came: LINK_READY, or LINK_REFUSED with l->why. */
 void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t);
