@@ -38,7 +38,7 @@ struct bench_options {
 enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON, BENCH_JSONL, BENCH_SQL, BENCH_FORMATS };
 /* -1: no such format. */
 int bench_format_parse(const char *name);
-/* Rows are printed as they come; first and last frame them. */
+/* Rows are printed as they come; first and last frame them, when there are any. */
 void bench_print_first(FILE *f, enum bench_format format);
 int bench_print_row(FILE *f, enum bench_format format, const struct bench_row *r, int index, struct moe_err *e);
 void bench_print_last(FILE *f, enum bench_format format);

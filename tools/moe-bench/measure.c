@@ -169,8 +169,13 @@ static int one_test(struct printer *p, struct bench_test t, struct moe_err *e)
 	row->test = t;
 	row->test.threads = moe_team_size(p->run->team);
 	snprintf(row->name, sizeof row->name, t.prompt ? "pp%d" : "tg%d", t.prompt ? t.prompt : t.generate);
+	enum bench_format format = (enum bench_format)bench_format_parse(p->o->format);
 	int rc = measure(p->run, &p->watch, !p->o->no_warmup, row, e);
-	return rc ? rc : bench_print_row(stdout, (enum bench_format)bench_format_parse(p->o->format), row, p->rows++, e);
+	if (rc)
+		return rc;
+	if (p->rows == 0)
+		bench_print_first(stdout, format);
+	return bench_print_row(stdout, format, row, p->rows++, e);
 }
 
 static int all_tests(struct printer *p, const struct lists *l, struct moe_err *e)
@@ -228,11 +233,10 @@ int bench_run(const struct bench_options *o, struct moe_err *e)
 	p.row.ns = moe_calloc((size_t)o->repetitions, sizeof *p.row.ns, "samples", e);
 	p.row.ts = moe_calloc((size_t)o->repetitions, sizeof *p.row.ts, "samples", e);
 	rc = p.row.ns && p.row.ts ? 0 : MOE_E_NOMEM;
-	if (!rc)
-		bench_print_first(stdout, format);
 	for (int t = 0; t < l.nt && !rc; t++)
 		rc = with_threads(&p, &l, (int)l.t[t], e);
-	bench_print_last(stdout, format);
+	if (p.rows)
+		bench_print_last(stdout, format);
 	free(p.row.ns);
 	free(p.row.ts);
 	return rc;
