@@ -8,12 +8,12 @@ moe-shard -q --devices 2 "$model" "$work/shards" >/dev/null
 ok $? "a shard set for two devices"
 
 i=0
-while [ $i -lt 24 ]; do
+while [ $i -lt 96 ]; do
 	echo "{\"id\":$i,\"prompt\":\"And it came to pass\",\"max_tokens\":900,\"ignore_eos\":true}"
 	i=$((i + 1))
 done >"$work/requests"
 
-# one ROUND SIGNAL: send it to rank 1 while 24 requests are under way; each gets a line, and the status is 1.
+# one ROUND SIGNAL: send it to rank 1 while 96 requests are under way; each gets a line, and the status is 1.
 one() {
 	serve_start "$work/shards"
 	rank1=$(sed -n 's/.*"rank":1,.*"pid":\([0-9]*\).*/\1/p' "$work/serve.out")
@@ -24,7 +24,7 @@ one() {
 	wait $route
 	[ $? -eq 1 ]
 	ok $? "$2 of a server: moe-route ends with status 1"
-	[ "$(wc -l <"$work/out.$1")" -eq 24 ]
+	[ "$(wc -l <"$work/out.$1")" -eq 96 ]
 	ok $? "$2: every request has its line"
 	[ "$(grep -c '"error"' "$work/out.$1")" -gt 0 ] && grep -q 'rank 1' "$work/out.$1"
 	ok $? "$2: the lost ones have an error that names the server"
