@@ -63,21 +63,21 @@ runs 2 "no shards" moe-serve
 runs 2 "two shards" moe-serve a b
 runs 2 "an unknown option" moe-serve --nonsense x
 runs 2 "--rank with --ranks" moe-serve --rank 0 --ranks 0-1 x
-refuses "no such folder" 'nowhere' moe-serve "$work/nowhere"
-refuses "a rank the set does not have" 'rank 1: .* has 1 device' moe-serve --rank 1 synth:tiny-mixtral
-refuses "a rank that is no number" "neither a rank nor env" moe-serve --rank x synth:tiny-mixtral
-refuses "ranks that are no range" "not of the form A-B" moe-serve --ranks 3-1 synth:tiny-mixtral
-refuses "--rank env without a launcher" 'none of SLURM_PROCID' moe-serve --rank env synth:tiny-mixtral
-refuses "--rank env with nonsense" 'SLURM_PROCID=x' env SLURM_PROCID=x moe-serve --rank env synth:tiny-mixtral
+refuses "no such folder" 'nowhere' timeout 60 moe-serve "$work/nowhere"
+refuses "a rank the set does not have" 'rank 1: .* has 1 device' timeout 60 moe-serve --rank 1 synth:tiny-mixtral
+refuses "a rank that is no number" "neither a rank nor env" timeout 60 moe-serve --rank x synth:tiny-mixtral
+refuses "ranks that are no range" "not of the form A-B" timeout 60 moe-serve --ranks 3-1 synth:tiny-mixtral
+refuses "--rank env without a launcher" 'none of SLURM_PROCID' timeout 60 moe-serve --rank env synth:tiny-mixtral
+refuses "--rank env with nonsense" 'SLURM_PROCID=x' env SLURM_PROCID=x timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "tcp without --insecure" 'tcp://127.0.0.1:0: a tcp endpoint needs keys or --insecure' \
-	moe-serve --bind tcp://127.0.0.1:0 synth:tiny-mixtral
-refuses "an endpoint of another kind" 'begins with tcp:// or ipc://' moe-serve --bind udp://x:1 synth:tiny-mixtral
+	timeout 60 moe-serve --bind tcp://127.0.0.1:0 synth:tiny-mixtral
+refuses "an endpoint of another kind" 'begins with tcp:// or ipc://' timeout 60 moe-serve --bind udp://x:1 synth:tiny-mixtral
 chmod 777 "$work"
-refuses "a socket where others may write" 'others may write' moe-serve --bind "ipc://$work/s" synth:tiny-mixtral
+refuses "a socket where others may write" 'others may write' timeout 60 moe-serve --bind "ipc://$work/s" synth:tiny-mixtral
 chmod 700 "$work"
 echo precious >"$work/precious"
 refuses "a ready file that is another file" 'is not a ready file' \
-	moe-serve --ready-file "$work/precious" synth:tiny-mixtral
+	timeout 60 moe-serve --ready-file "$work/precious" synth:tiny-mixtral
 has "that file is left alone" precious "$work/precious"
 
 # ---- one server
@@ -85,7 +85,7 @@ has "that file is left alone" precious "$work/precious"
 start one --rank 0 synth:tiny-mixtral
 has "the ready line is JSON with the endpoint" '^\{"event":"ready","rank":0,"endpoint":"ipc://.*"experts":[0-9]+,"bytes":[0-9]+,"fingerprint":"[0-9a-f]{32}","epoch":[0-9]+,"numerics":"sum.*","pid":[0-9]+\}$' "$work/one.out"
 has "the ready file has the endpoint" "^ipc://$work/moe/[0-9a-f]{8}-rank-0\$" "$work/one.hosts"
-refuses "a second server at the same place" 'already served by another process' moe-serve --rank 0 synth:tiny-mixtral
+refuses "a second server at the same place" 'already served by another process' timeout 60 moe-serve --rank 0 synth:tiny-mixtral
 kill -TERM "$server"
 ends 0 "SIGTERM: ends with 0"
 [ ! -e "$work/one.hosts" ]
@@ -115,6 +115,32 @@ has "port 0 is a free one, advertised" '^tcp://localhost:[1-9][0-9]*$' "$work/tc
 has "-v tells the configuration" '[0-9]+ threads, at most 1024 rows' "$work/tcp.err"
 kill -TERM "$server"
 ends 0 "tcp: ends with 0"
+
+perl -MIO::Socket::UNIX -e '
+	$s = IO::Socket::UNIX->new(Type => Socket::SOCK_DGRAM, Local => $ARGV[0]) or die;
+	open F, ">", $ARGV[1] or die; print F "listening\n"; close F;
+	alarm 60; $s->recv($m, 100); print $m, "\n"' "$work/notify" "$work/listening" >"$work/notified" &
+listener=$!
+pids="$pids $listener"
+appears "$work/listening"
+NOTIFY_SOCKET=$work/notify
+export NOTIFY_SOCKET
+start notify --rank 0 synth:tiny-mixtral
+unset NOTIFY_SOCKET
+wait "$listener"
+has "systemd is told" '^READY=1$' "$work/notified"
+kill -TERM "$server"
+ends 0 "notify: ends with 0"
+
+moe-serve --rank 0 synth:tiny-mixtral >/dev/full 2>"$work/err"
+[ $? -eq 1 ] && has "nobody can read the ready line: an error" 'standard output' "$work/err"
+[ -z "$(ls "$work/moe")" ]
+ok $? "and the socket is gone"
+case $MOE_BIN in
+*san-*) skip "an address space limit and a sanitizer" ;;
+*) refuses "what does not fit is refused with the numbers" 'needs .* of experts and .* of buffers, .* is available' \
+	sh -c 'ulimit -v 150000; exec timeout 60 moe-serve --max-rows 65536 synth:tiny-mixtral' ;;
+esac
 
 # ---- several under a supervisor
 
@@ -164,7 +190,7 @@ mv "$work/shards"/experts-0001-* "$work/"
 start own --rank 0 "$work/shards"
 kill -TERM "$server"
 ends 0 "a server starts with only its own files present"
-refuses "not without its own" 'experts-0001-' moe-serve --rank 1 "$work/shards"
-refuses "a supervisor says which rank could not" 'rank 1: .*experts-0001-' moe-serve "$work/shards"
+refuses "not without its own" 'experts-0001-' timeout 60 moe-serve --rank 1 "$work/shards"
+refuses "a supervisor says which rank could not" 'rank 1: .*experts-0001-' timeout 60 moe-serve "$work/shards"
 
 finish
