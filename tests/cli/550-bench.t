@@ -23,7 +23,9 @@ if command -v jq >/dev/null; then
 fi
 runs 2 "an unknown format" moe-bench -m $m -o xml
 runs 2 "no model" moe-bench
-refuses "a list that is none" '\-p 8,x' moe-bench -m $m -p 8,x
+runs 2 "a list that is none" moe-bench -m $m -p 8,x
+has "is named" '\-p 8,x' "$work/err"
+runs 2 "nothing to measure" moe-bench -m $m -p 0 -n 0
 refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense
 
 runs 0 "synth" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/a"

@@ -43,6 +43,8 @@ void bench_print_first(FILE *f, enum bench_format format);
 int bench_print_row(FILE *f, enum bench_format format, const struct bench_row *r, int index, struct moe_err *e);
 void bench_print_last(FILE *f, enum bench_format format);
 
+/* Are -p, -n, -b and -t lists, with something to measure?  e says what is wrong. */
+int bench_check_lists(const struct bench_options *o, struct moe_err *e);
 /* Run every combination and print a row each to stdout. */
 int bench_run(const struct bench_options *o, struct moe_err *e);
 

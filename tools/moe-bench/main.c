@@ -44,8 +44,10 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "which model? (-m SHARDS)");
 	if (bench_format_parse(opt.format) < 0)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
-
 	struct moe_err e = MOE_ERR_INIT;
+	if (bench_check_lists(&opt, &e))
+		return moe_usage(&tool, "%s", e.msg);
+
 	rc = bench_run(&opt, &e);
 	moe_opts_free(&tool);
 	return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);

@@ -22,6 +22,14 @@ static int read_list(const char *option, const char *text, int64_t lo, int64_t h
 	return *n > 0 ? 0 : moe_fail(e, MOE_E_RANGE, "%s %s: not a list of numbers from %lld to %lld", option, text, (long long)lo, (long long)hi);
 }
 
+static int64_t most(const int64_t *v, int n)
+{
+	int64_t m = 0;
+	for (int i = 0; i < n; i++)
+		m = v[i] > m ? v[i] : m;
+	return m;
+}
+
 static int read_lists(const struct bench_options *o, struct lists *l, struct moe_err *e)
 {
 	int rc = read_list("-p", o->prompts, 0, 1 << 20, l->p, &l->np, e);
@@ -31,15 +39,15 @@ static int read_lists(const struct bench_options *o, struct lists *l, struct moe
 		rc = read_list("-t", o->threads, 1, 1024, l->t, &l->nt, e);
 	else if (!rc)
 		l->t[0] = 0, l->nt = 1;
+	if (!rc && !most(l->p, l->np) && !most(l->n, l->nn))
+		rc = moe_fail(e, MOE_E_RANGE, "-p 0 and -n 0 leave nothing to measure");
 	return rc;
 }
 
-static int64_t most(const int64_t *v, int n)
+int bench_check_lists(const struct bench_options *o, struct moe_err *e)
 {
-	int64_t m = 0;
-	for (int i = 0; i < n; i++)
-		m = v[i] > m ? v[i] : m;
-	return m;
+	struct lists l;
+	return read_lists(o, &l, e);
 }
 
 /* A generation that fails must not look fast. */
