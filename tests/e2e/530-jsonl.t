@@ -107,4 +107,31 @@ s=$?
 [ "$(wc -l <"$work/out2")" -eq 2 ] && { [ $s -eq 130 ] || grep -q '"completion_tokens":1000' "$work/out2"; }
 ok $? "SIGINT: a line for every request, status 130"
 exec 9>&-
+
+# A reader that is late: the answers fill the pipe, and the signal comes while one is being written.
+mkfifo "$work/late"
+yes '{"prompt":"And","logprobs":true,"max_tokens":150,"ignore_eos":true}' | head -40 >"$work/many"
+moe-route "$model" <"$work/many" >"$work/late" 2>"$work/err" &
+p=$!
+exec 8<"$work/late"
+i=0
+while ! grep -q pipe_write /proc/$p/wchan 2>/dev/null && [ $i -lt 100 ]; do
+	sleep 0.1
+	i=$((i + 1))
+done
+kill -TERM $p
+sleep 0.1
+cat <&8 >"$work/out3"
+exec 8<&-
+wait $p
+[ $? -eq 0 ] && [ -s "$work/out3" ] && ! grep -qv '^{.*}$' "$work/out3" && [ ! -s "$work/err" ]
+ok $? "SIGTERM while an answer is being written: it is written whole, status 0"
+
+# Nothing is under way while servers are waited for.
+env --default-signal=INT moe-route --timeout 600 --connect "ipc://$work/nobody" "$model" </dev/null >"$work/out4" 2>&1 &
+p=$!
+sleep 1
+kill -INT $p
+wait $p
+ok $(($? != 130)) "SIGINT while it waits for servers: ends at once"
 finish

@@ -1,5 +1,4 @@
 /* JSON Lines: requests from stdin, an answer a line on stdout, in input order unless asked otherwise. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -124,6 +123,8 @@ static int take_line(struct lines *l, const char *line, size_t len, bool too_lon
 		moe_fail_prefix(&err, rc, "line %llu", (unsigned long long)l->in.number);
 	if (rc)
 		finish_error(j, &err);
+	/* The engine has its own copy, and an answer may wait long for its turn. */
+	moe_ids_free(&j->q.tokens);
 	return 0;
 }
 
@@ -162,7 +163,6 @@ static int read_lines(struct lines *l, bool busy, bool *end, struct moe_err *e)
 /* Print the answers that are next, and forget their jobs. */
 static int write_answers(struct lines *l, struct moe_err *e)
 {
-	bool wrote = false;
 	for (struct job **at = &l->first; *at;) {
 		struct job *j = *at;
 		if (!j->line && !l->o->unordered)
@@ -171,16 +171,14 @@ static int write_answers(struct lines *l, struct moe_err *e)
 			at = &j->next;
 			continue;
 		}
-		wrote = true;
-		if (fwrite(j->line, 1, j->line_len, stdout) != j->line_len)
-			return moe_fail_errno(e, "standard output");
+		int rc = route_put(j->line, j->line_len, e);
+		if (rc)
+			return rc;
 		if (!(*at = j->next))
 			l->last = at;
 		l->jobs--;
 		job_free(j);
 	}
-	if (wrote && fflush(stdout))
-		return moe_fail_errno(e, "standard output");
 	return 0;
 }
 

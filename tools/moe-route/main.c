@@ -47,8 +47,13 @@ static const struct moe_tool tool = {"moe-route", usage, "Runs a mixture-of-expe
 
 volatile sig_atomic_t route_stop;
 
+/* Who interrupts again does not want to wait: for a silent server, or for whoever reads our output. */
 static void on_signal(int sig)
 {
+	if (route_stop == 2) {
+		signal(sig, SIG_DFL);
+		raise(sig);
+	}
 	route_stop = sig == SIGTERM && route_stop == 0 ? 1 : 2;
 }
 
@@ -74,10 +79,11 @@ int main(int argc, char **argv)
 	struct route r = {0};
 	struct moe_err e = MOE_ERR_INIT;
 	uint64_t failed = 0;
-	route_signals();
 	rc = route_open(&r, argv[0], &opt, &e);
-	if (!rc)
+	if (!rc) {
+		route_signals(); /* not before: while servers are waited for there is nothing to finish */
 		route_describe(&r);
+	}
 	if (!rc)
 		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);
 	if (r.run)

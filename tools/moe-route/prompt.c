@@ -1,5 +1,4 @@
 /* -p: one prompt, its continuation on stdout as it comes. */
-#include <stdio.h>
 #include <string.h>
 
 #include "client.h"
@@ -8,16 +7,15 @@ struct talk {
 	struct route_client client;
 	struct moe_text_out *text;
 	struct moe_buf fresh;        /* text that is certain and not yet printed */
-	struct moe_err err;
+	struct moe_err err, out;     /* of generating, of writing */
 	enum moe_finish finish;
 	bool done;
 };
 
 static void show(struct talk *t)
 {
-	if (t->fresh.len)
-		fwrite(t->fresh.data, 1, t->fresh.len, stdout);
-	fflush(stdout);
+	if (t->fresh.len && !t->out.code)
+		route_put(t->fresh.data, t->fresh.len, &t->out);
 	t->fresh.len = 0;
 }
 
@@ -53,15 +51,17 @@ static int generate(struct route *r, struct talk *t, const struct moe_ids *ids, 
 			cancelled = true;
 		}
 		rc = moe_engine_step(r->run->engine, &busy, e);
-		if (ferror(stdout))
-			return moe_fail_errno(e, "standard output");
+		if (t->out.code) {
+			*e = t->out;
+			return e->code;
+		}
 	}
 	if (rc)
 		return rc;
-	puts("");
+	rc = route_put("\n", 1, e);
 	if (t->err.code)
 		*e = t->err;
-	return t->err.code;
+	return t->err.code ? t->err.code : rc;
 }
 
 int route_prompt(struct route *r, const struct route_options *o, struct moe_err *e)

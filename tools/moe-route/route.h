@@ -45,6 +45,8 @@ void route_report(const struct route *r);
 int route_prompt(struct route *r, const struct route_options *o, struct moe_err *e);
 /* JSON Lines from stdin to stdout.  *failed: lines that got an error. */
 int route_lines(struct route *r, const struct route_options *o, uint64_t *failed, struct moe_err *e);
+/* All of it to stdout, at once; signals do not cut it short. */
+int route_put(const char *s, size_t n, struct moe_err *e);
 /* Set by signals: 1 drain (SIGTERM), 2 cancel (SIGINT). */
 extern volatile sig_atomic_t route_stop;
 void route_signals(void);
