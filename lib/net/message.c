@@ -25,7 +25,8 @@ static void skip_rest(void *socket)
 	}
 }
 
-/* The routing id in front.  1: taken; 0: nothing there; -1: failed, or (errno 0) one that we do not take. */
+/* The routing id in front.  1: there, and of one that we do not take the message's other parts are gone; 0: nothing there;
+ * -1: failed. */
 static int receive_peer(void *socket, struct peer *peer)
 {
 	zmq_msg_t part;
@@ -35,9 +36,8 @@ static int receive_peer(void *socket, struct peer *peer)
 	if (zmq_msg_recv(&part, socket, ZMQ_DONTWAIT) < 0) {
 		rc = errno == EAGAIN ? 0 : -1;
 	} else if (zmq_msg_size(&part) > PEER_BYTES) {
+		peer->size = 0;
 		skip_rest(socket);
-		errno = 0;
-		rc = -1;
 	} else {
 		peer->size = zmq_msg_size(&part);
 		memcpy(peer->id, zmq_msg_data(&part), peer->size);
@@ -52,9 +52,6 @@ int message_receive(void *socket, struct message *m, struct peer *peer)
 	if (peer) {
 		int rc = receive_peer(socket, peer);
 
-		/* The parts of a peer that is not taken are gone already; go on with the next message. */
-		while (rc < 0 && errno == 0)
-			rc = receive_peer(socket, peer);
 		if (rc <= 0 || !more(socket))
 			return rc;
 	}

@@ -24,8 +24,8 @@ struct message {
 	bool oversized;          /* it had more parts; they were dropped */
 };
 
-/* Receive without waiting.  peer: NULL on a DEALER.  1: a message, which message_drop ends; 0: none there; -1: the socket
- * failed (errno). */
+/* Receive without waiting.  peer: NULL on a DEALER.  1: a message, which message_drop ends (without parts
+ * when its peer is not taken: the caller counts what it takes in a turn); 0: none there; -1: the socket failed (errno). */
 int message_receive(void *socket, struct message *m, struct peer *peer);
 void message_drop(struct message *m);
 /* The parts as frames; they point into the message.  frames[WIRE_MAX_FRAMES]. */

@@ -200,6 +200,37 @@ static void strangers_do_no_harm(void **state)
 	served_end(&s);
 }
 
+/* Peers that choose a name longer than we take: each of their messages counts in a turn as any other does. */
+static void long_names_are_dropped(void **state)
+{
+	const struct here *h = *state;
+	struct moe_identity id = identity();
+	struct served s;
+	struct message m;
+	struct peer peer;
+	struct raw r;
+	char name[200], to[64];
+
+	served_make(h, &s, 0, 1, &id);
+	r.ctx = zmq_ctx_new();
+	r.socket = zmq_socket(r.ctx, ZMQ_DEALER);
+	memset(name, 'x', sizeof name);
+	assert_int_equal(zmq_setsockopt(r.socket, ZMQ_ROUTING_ID, name, sizeof name), 0);
+	snprintf(to, sizeof to, "ipc://%s/0", h->dir);
+	assert_int_equal(zmq_connect(r.socket, to), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(zmq_send(r.socket, "a", 1, ZMQ_SNDMORE), 1);
+		assert_int_equal(zmq_send(r.socket, "b", 1, 0), 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		zmq_poll(&(zmq_pollitem_t){.socket = s.server->socket, .events = ZMQ_POLLIN}, 1, 30000);
+		assert_int_equal(message_receive(s.server->socket, &m, &peer), 1);
+		assert_int_equal(m.n, 0);
+	}
+	raw_close(&r);
+	served_end(&s);
+}
+
 /* Requests that wait in the socket when the server is told to stop: answered, or an error says that it stops. */
 static void draining_answers_everything(void **state)
 {
@@ -337,6 +368,7 @@ int main(void)
 		cmocka_unit_test(malformed_requests_get_errors),
 		cmocka_unit_test(noise_does_no_harm),
 		cmocka_unit_test(strangers_do_no_harm),
+		cmocka_unit_test(long_names_are_dropped),
 		cmocka_unit_test(draining_answers_everything),
 		cmocka_unit_test(a_client_over_its_credits_is_told),
 		cmocka_unit_test(a_living_server_is_not_pushed_away),
