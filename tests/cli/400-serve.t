@@ -65,8 +65,10 @@ runs 2 "an unknown option" moe-serve --nonsense x
 runs 2 "--rank with --ranks" moe-serve --rank 0 --ranks 0-1 x
 refuses "no such folder" 'nowhere' timeout 60 moe-serve "$work/nowhere"
 refuses "a rank the set does not have" 'rank 1: .* has 1 device' timeout 60 moe-serve --rank 1 synth:tiny-mixtral
-refuses "a rank that is no number" "neither a rank nor env" timeout 60 moe-serve --rank x synth:tiny-mixtral
-refuses "ranks that are no range" "not of the form A-B" timeout 60 moe-serve --ranks 3-1 synth:tiny-mixtral
+runs 2 "a rank that is no number" timeout 60 moe-serve --rank x synth:tiny-mixtral
+has "is named" "'x' is neither a rank nor env" "$work/err"
+runs 2 "ranks that are no range" timeout 60 moe-serve --ranks 3-1 synth:tiny-mixtral
+has "are named" "'3-1' is not of the form A-B" "$work/err"
 refuses "--rank env without a launcher" 'none of SLURM_PROCID' timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "--rank env with nonsense" 'SLURM_PROCID=x' env SLURM_PROCID=x timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "tcp without --insecure" 'tcp://127.0.0.1:0: a tcp endpoint needs keys or --insecure' \

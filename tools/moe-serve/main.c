@@ -1,5 +1,6 @@
 /* moe-serve: hold the experts of one device, or of each device of this host, and compute them for others. */
 #include <stddef.h>
+#include <string.h>
 
 #include "base/opts.h"
 #include "serve.h"
@@ -51,7 +52,7 @@ int main(int argc, char **argv)
 {
 	struct moe_err e = MOE_ERR_INIT;
 	struct plan plan;
-	int rc = moe_opts_parse(&tool, &argc, argv);
+	int first, last, rc = moe_opts_parse(&tool, &argc, argv);
 
 	if (rc >= 0)
 		return rc;
@@ -59,6 +60,10 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, argc ? "one SHARDS at a time, not '%s' too" : "SHARDS is missing", argc ? argv[1] : "");
 	if (opt.rank && opt.ranks)
 		return moe_usage(&tool, "--rank and --ranks exclude each other");
+	if (opt.rank && strcmp(opt.rank, "env") != 0 && (!rank_range(opt.rank, &first, &last) || first != last))
+		return moe_usage(&tool, "--rank: '%s' is neither a rank nor env", opt.rank);
+	if (opt.ranks && !rank_range(opt.ranks, &first, &last))
+		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {
 		rc = serve(&plan, &e);

@@ -22,10 +22,8 @@ static int choose_ranks(struct plan *p, struct moe_err *e)
 	p->supervise = !o->rank;
 	if (o->rank && strcmp(o->rank, "env") == 0)
 		rc = rank_from_env(&p->first, &p->rank_from, &p->place, &p->neighbours, e);
-	else if (o->rank && (!rank_range(o->rank, &p->first, &p->last) || p->first != p->last))
-		rc = moe_fail(e, MOE_E_INPUT, "--rank: '%s' is neither a rank nor env", o->rank);
-	else if (o->ranks && !rank_range(o->ranks, &p->first, &p->last))
-		rc = moe_fail(e, MOE_E_INPUT, "--ranks: '%s' is not of the form A-B", o->ranks);
+	else if (o->rank || o->ranks)
+		rank_range(o->rank ? o->rank : o->ranks, &p->first, &p->last); /* main has looked at the form */
 	if (rc)
 		return rc;
 	if (p->rank_from)
