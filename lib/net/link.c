@@ -110,6 +110,10 @@ int link_open(struct link *l, void *ctx, const char *endpoint, int place, const 
 void link_close(struct link *l)
 {
 	if (l->socket) {
+		/* A connection that came and went while nobody listened may have filled the monitor: ZeroMQ's thread then waits
+		 * for room in it with the lock that the next call takes. */
+		if (l->monitor)
+			link_ended(l);
 		zmq_socket_monitor(l->socket, NULL, 0);
 		zmq_close(l->socket);
 	}
