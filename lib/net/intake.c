@@ -34,11 +34,16 @@ static void refuse_link(struct remote *r, int i, const struct moe_err *why)
 	r->links[i].state = LINK_REFUSED;
 }
 
+/* Owners are found anew only when an answer makes a silent server usable, not after every one. */
 static void answered(struct remote *r, int i)
 {
-	if (r->links[i].unanswered > 0)
-		r->links[i].unanswered--;
-	r->dirty = true;
+	struct link *l = &r->links[i];
+	bool before = link_usable(l);
+
+	if (l->unanswered > 0)
+		l->unanswered--;
+	if (link_usable(l) != before)
+		r->dirty = true;
 }
 
 /* The waiting part that this id from this server answers; NULL: too late, or never asked. */
