@@ -74,37 +74,34 @@ if [ -c /dev/full ]; then
 	ok $? "a full disk is one line and status 1"
 fi
 
+# under_way TOKENS: moe-route ($p) with a short request answered and one of so many tokens under way, its output in
+# $work/out1.  Both lines come in one write, so the long request was read when the short one's answer is there.
+under_way() {
+	rm -f "$work/out1"
+	moe-route -n 4 "$model" <"$work/in" >"$work/out1" 2>"$work/err" &
+	p=$!
+	exec 9>"$work/in"
+	printf '{"prompt":"And God"}\n{"prompt":"And God","max_tokens":%d,"ignore_eos":true}\n' "$1" >&9
+	i=0
+	while [ ! -s "$work/out1" ] && [ $i -lt 600 ]; do
+		sleep 0.1
+		i=$((i + 1))
+	done
+}
+
 # TERM lets what was read finish; INT cancels with a line each.
-# Both lines come in one write, so the long request is under way when the short one's answer is there.
 mkfifo "$work/in"
-moe-route -n 4 "$model" <"$work/in" >"$work/out1" 2>"$work/err" &
-p=$!
-exec 9>"$work/in"
-printf '{"prompt":"And God"}\n{"prompt":"And God","max_tokens":600,"ignore_eos":true}\n' >&9
-i=0
-while [ ! -s "$work/out1" ] && [ $i -lt 600 ]; do
-	sleep 0.1
-	i=$((i + 1))
-done
+under_way 600
 kill -TERM $p
 wait $p
 [ $? -eq 0 ] && [ "$(wc -l <"$work/out1")" -eq 2 ] && grep -q '"completion_tokens":600' "$work/out1"
 ok $? "SIGTERM: answers what was read, status 0"
 exec 9>&-
 
-moe-route -n 4 "$model" <"$work/in" >"$work/out2" 2>"$work/err" &
-p=$!
-exec 9>"$work/in"
-printf '{"prompt":"And God"}\n{"prompt":"And God","max_tokens":1000,"ignore_eos":true}\n' >&9
-i=0
-while [ ! -s "$work/out2" ] && [ $i -lt 600 ]; do
-	sleep 0.1
-	i=$((i + 1))
-done
+under_way 1000
 kill -INT $p
 wait $p
-s=$?
-[ "$(wc -l <"$work/out2")" -eq 2 ] && { [ $s -eq 130 ] || grep -q '"completion_tokens":1000' "$work/out2"; }
+[ $? -eq 130 ] && [ "$(wc -l <"$work/out1")" -eq 2 ]
 ok $? "SIGINT: a line for every request, status 130"
 exec 9>&-
 
