@@ -15,6 +15,29 @@
 #include "checkpoint/checkpoint.h"
 #include "tensor/tensor.h"
 
+/* ---- numerics: what decides the bits besides the weights (those are the fingerprint's) ---- */
+
+/* What a matrix of a coded quant (q8 and below) is multiplied with: f32, or int8 in blocks (doc/numerics.md).
+ * Unquantised matrices are multiplied with f32 always. */
+enum moe_activation { MOE_A_I8, MOE_A_F32, MOE_ACTIVATIONS };
+enum moe_kv_type { MOE_KV_F32, MOE_KV_F16, MOE_KV_BF16, MOE_KV_Q8, MOE_KV_TYPES };
+/* Hidden states between processes. */
+enum moe_wire_type { MOE_WIRE_F32, MOE_WIRE_F16, MOE_WIRE_BF16, MOE_WIRE_TYPES };
+struct moe_numerics {
+	enum moe_activation activation;
+	enum moe_kv_type kv;
+	enum moe_wire_type wire;
+};
+#define MOE_NUMERICS_INIT {MOE_A_I8, MOE_KV_F32, MOE_WIRE_F32}
+#define MOE_NUMERICS_EXACT {MOE_A_F32, MOE_KV_F32, MOE_WIRE_F32}  /* --exact */
+
+/* As text ("sum1 a=i8 kv=f32 wire=f32 cpu") and as its XXH3-64; the same for NULL as for MOE_NUMERICS_INIT. */
+#define MOE_NUMERICS_TEXT 160
+uint64_t moe_numerics_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT]);
+/* The part that a server of experts has a share in, which handshakes compare: "sum1 a=i8 cpu".  The KV cache is the
+ * decoder's alone, and the wire's type is said in every request. */
+uint64_t moe_numerics_experts_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT]);
+
 /* ---- the backend ---- */
 
 /* Positions per KV block, and per step of the online softmax: attention is summed block by block at absolute
@@ -99,9 +122,9 @@ struct moe_backend {
 };
 
 /* The CPU backend.  The team stays the caller's and must outlive it.  Kernels of the widest instruction set this CPU
- * has; MOE_CPU=avx512|avx2|base in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
- * All give the same bits. */
-int moe_backend_cpu(struct moe_team *team, struct moe_backend **out, struct moe_err *e);
+ * has; MOE_CPU=avx512|avx2|base|... in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
+ * All give the same bits for the same `n` (copied; NULL: MOE_NUMERICS_INIT). */
+int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e);
 const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512" */
 
 /* ---- experts, wherever they are ---- */
@@ -154,13 +177,6 @@ struct moe_pairs {
 	float *y;                    /* [n, H] */
 };
 int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p, struct moe_err *e);
-
-/* ---- numerics ---- */
-
-/* What decides the bits besides the weights (those are the fingerprint's): version of the sum order, activation,
- * KV and wire types, device kind.  As text ("sum1 a=f32 kv=f32 wire=f32 cpu") and as its XXH3-64. */
-#define MOE_NUMERICS_TEXT 160
-uint64_t moe_numerics_id(char text[MOE_NUMERICS_TEXT]);
 
 /* Elementary functions with the same bits on every machine (polynomials in explicit fma, no libm). */
 float moe_expf(float x);

@@ -7,8 +7,27 @@
 /* Raise the number whenever the bits of any operation change: two fleets with one id must agree. */
 #define SUM_ORDER "sum1"
 
-uint64_t moe_numerics_id(char text[MOE_NUMERICS_TEXT])
+static const char *const activations[MOE_ACTIVATIONS] = {[MOE_A_F32] = "f32", [MOE_A_I8] = "i8"};
+static const char *const kv_types[MOE_KV_TYPES] = {
+	[MOE_KV_F32] = "f32", [MOE_KV_F16] = "f16", [MOE_KV_BF16] = "bf16", [MOE_KV_Q8] = "q8",
+};
+static const char *const wire_types[MOE_WIRE_TYPES] = {
+	[MOE_WIRE_F32] = "f32", [MOE_WIRE_F16] = "f16", [MOE_WIRE_BF16] = "bf16",
+};
+
+static const struct moe_numerics initial = MOE_NUMERICS_INIT;
+
+uint64_t moe_numerics_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT])
 {
-	snprintf(text, MOE_NUMERICS_TEXT, "%s a=f32 kv=f32 wire=f32 cpu", SUM_ORDER);
+	n = n ? n : &initial;
+	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s kv=%s wire=%s cpu", SUM_ORDER, activations[n->activation], kv_types[n->kv],
+	         wire_types[n->wire]);
+	return XXH3_64bits(text, strlen(text));
+}
+
+uint64_t moe_numerics_experts_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT])
+{
+	n = n ? n : &initial;
+	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s cpu", SUM_ORDER, activations[n->activation]);
 	return XXH3_64bits(text, strlen(text));
 }

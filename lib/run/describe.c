@@ -11,7 +11,7 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 	char numerics[MOE_NUMERICS_TEXT], size[32];
 	const struct moe_model *m = r->model;
 	struct moe_engine_stats s = moe_engine_stats(r->engine);
-	moe_numerics_id(numerics);
+	moe_numerics_id(&r->numerics, numerics);
 	int rc = moe_buf_printf(out, e, "model: %s, %d layers, at most %d experts, vocabulary %d\n", m->name, m->n_layers,
 	                        moe_model_max_experts(m), m->vocab);
 	rc = rc ? rc : moe_buf_printf(out, e, "compute: %s kernels, %d threads, numerics %s\n", moe_backend_cpu_isa(r->backend),

@@ -35,7 +35,7 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 	struct moe_identity *id = &rc_config.identity;
 	memcpy(id->fingerprint, fingerprint.hex, sizeof id->fingerprint);
 	id->epoch = r->source->epoch;
-	id->numerics = moe_numerics_id(id->numerics_text);
+	id->numerics = moe_numerics_experts_id(&r->numerics, id->numerics_text);
 	return moe_experts_remote(&rc_config, &r->experts, e);
 }
 
@@ -60,6 +60,7 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 {
 	struct moe_engine_config engine = c->engine;
 	engine.step_timeout = c->timeout;
+	r->numerics = c->numerics;
 	r->remote = c->hosts || c->n_connect > 0;
 	int rc = moe_source_open(c->shards, &r->source, e);
 	if (rc)
@@ -67,7 +68,7 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	r->model = &r->source->model;
 	rc = set_ctx(r, &engine, e);
 	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
-	rc = rc ? rc : moe_backend_cpu(r->team, &r->backend, e);
+	rc = rc ? rc : moe_backend_cpu(r->team, &r->numerics, &r->backend, e);
 	if (rc)
 		return rc;
 	/* A step has at most a row for every sequence besides the prompt rows. */

@@ -22,6 +22,7 @@ struct moe_run_config {
 	bool presum, mixed_numerics;
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
 	int threads;                 /* 0: all cores */
+	struct moe_numerics numerics;
 	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout is set from timeout */
 };
 
@@ -31,6 +32,7 @@ struct moe_run {
 	struct moe_tensors *tensors; /* the base, and the experts' too when they are computed here */
 	struct moe_team *team;
 	struct moe_backend *backend;
+	struct moe_numerics numerics; /* in effect */
 	struct moe_endpoints endpoints;
 	struct moe_experts *experts;
 	bool remote;

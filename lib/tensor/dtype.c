@@ -1,4 +1,4 @@
-/* Element types, quants and shapes in words. */
+/* Element types and shapes in words. */
 #include <stdio.h>
 #include <string.h>
 
@@ -15,15 +15,6 @@ static const struct {
 	[MOE_U8] = {"U8", 1},           [MOE_I16] = {"I16", 2},         [MOE_U16] = {"U16", 2},
 	[MOE_I32] = {"I32", 4},         [MOE_U32] = {"U32", 4},         [MOE_I64] = {"I64", 8},
 	[MOE_U64] = {"U64", 8},         [MOE_F64] = {"F64", 8},         [MOE_BOOL] = {"BOOL", 1},
-};
-
-static const struct {
-	const char *name;
-	enum moe_dtype dtype; /* of one code */
-} quants[MOE_QUANTS] = {
-	[MOE_Q_F32] = {"f32", MOE_F32},
-	[MOE_Q_F16] = {"f16", MOE_F16},
-	[MOE_Q_BF16] = {"bf16", MOE_BF16},
 };
 
 size_t moe_dtype_size(enum moe_dtype t)
@@ -44,26 +35,6 @@ bool moe_dtype_parse(const char *name, enum moe_dtype *out)
 			return true;
 		}
 	return false;
-}
-
-const char *moe_quant_name(enum moe_quant q)
-{
-	return quants[q].name;
-}
-
-bool moe_quant_of(enum moe_dtype t, enum moe_quant *out)
-{
-	for (int q = 0; q < MOE_QUANTS; q++)
-		if (quants[q].dtype == t) {
-			*out = (enum moe_quant)q;
-			return true;
-		}
-	return false;
-}
-
-size_t moe_matrix_bytes(const struct moe_matrix *m)
-{
-	return (size_t)m->rows * (size_t)m->cols * dtypes[quants[m->quant].dtype].size;
 }
 
 const char *moe_shape_text(const struct moe_tensor *t, char *buf)

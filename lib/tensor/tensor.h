@@ -34,18 +34,84 @@ struct moe_tensor {
 	const unsigned char *data;      /* bytes, may be unaligned */
 	size_t bytes;                   /* product of shape times element size */
 	const struct moe_map *map;      /* where data lies, or NULL: plain memory */
+	const struct moe_coding *coding; /* not NULL: the elements are coded some other way, only moe_tensor_read gives
+	                                 * them; data is NULL, bytes 0, dtype what they read as best */
 };
+
+/* How the values of a tensor are got whose file holds codes, scales and zero points in several tensors. */
+struct moe_coding {
+	const char *name;               /* "fp8 128x128", "gptq 4-bit", ... for messages and reports */
+	/* Rows [row, row + n) of the tensor as f32 [n, cols]; every dimension but the last counts as rows.  Thread-safe. */
+	int (*read)(const struct moe_tensor *t, int64_t row, int64_t n, float *out, struct moe_err *e);
+};
+
+/* Rows [row, row + n) of a tensor of at least one dimension as f32 [n, last dimension], whatever it is coded in.
+ * MOE_E_UNSUPPORTED for what has no values (integers). */
+int moe_tensor_read(const struct moe_tensor *t, int64_t row, int64_t n, float *out, struct moe_err *e);
 
 /* "[8, 256]" into buf (>= 160). */
 const char *moe_shape_text(const struct moe_tensor *t, char *buf);
 
-/* How a matrix's values are coded. */
-enum moe_quant { MOE_Q_F32, MOE_Q_F16, MOE_Q_BF16, MOE_QUANTS };
-const char *moe_quant_name(enum moe_quant q);       /* "f32", "f16", "bf16" */
+/* ---- quants and layouts (moe-quant(7)) ---- */
+
+/* How a matrix's values are coded.  q8 to q2 cut a row into blocks of 256 columns (128 where 256 does not divide them;
+ * the last block is filled up with zeros).  A value is d * w: d the block's scale, a bf16; w an integer of at most 8 bits
+ * made of the code u and, from q4 down, of the sub-block's code c:
+ *
+ *   q8   u = 0..255              w = u - 128 (the encoder uses -127..127)
+ *   q4   u = 0..15, 32 columns share a 4-bit c:   w = (8 + (c & 7)) * (u - (8 - (c >> 3)))
+ *   q3   u = 0..7,  32 columns share an 8-bit c:  w = (1 + (c & 15)) * u - 4 * (c >> 4)
+ *   q2   u = 0..3,  16 columns share an 8-bit c:  w = (1 + (c & 15)) * u - 3 * (c >> 4)
+ *
+ * |w| <= 128 always, so that one product of int8 serves all. */
+enum moe_quant { MOE_Q_F32, MOE_Q_F16, MOE_Q_BF16, MOE_Q_Q8, MOE_Q_Q4, MOE_Q_Q3, MOE_Q_Q2, MOE_QUANTS };
+const char *moe_quant_name(enum moe_quant q);       /* "f32", "f16", "bf16", "q8", ... */
+bool moe_quant_parse(const char *name, enum moe_quant *out);
 /* The quant of an unquantised dtype; false for one that no kernel reads. */
 bool moe_quant_of(enum moe_dtype t, enum moe_quant *out);
-/* How its codes are arranged. */
-enum moe_layout { MOE_L_PLAIN };                    /* row-major [rows, cols] */
+static inline bool moe_quant_is_coded(enum moe_quant q) /* q8 and below */
+{
+	return q >= MOE_Q_Q8;
+}
+
+/* How codes are arranged.  plain: row-major; of a coded quant a row is its blocks, a block the sub-block codes, the codes
+ * in column order (the first in the lowest bits of a byte), the scale.  r64: of coded quants only, tiles of 64 rows for
+ * kernels, see lib/tensor/pack.c. */
+enum moe_layout { MOE_L_PLAIN, MOE_L_R64, MOE_LAYOUTS };
+const char *moe_layout_name(enum moe_layout l);     /* "plain", "r64" */
+#define MOE_TILE_ROWS 64
+
+/* Sizes of a coded quant's blocks in a matrix of `cols` columns. */
+struct moe_quant_shape {
+	int block;                      /* columns: 256 or 128 */
+	int sub;                        /* columns of a sub-block; 0: none */
+	int64_t blocks;                 /* in a row */
+	size_t head_bytes, code_bytes;  /* of one row in one block: sub-block codes, codes; then 2 bytes of scale */
+	size_t block_bytes;             /* their sum */
+	size_t row_bytes;               /* blocks * block_bytes; a tile of r64 has 64 times this */
+};
+void moe_quant_shape(enum moe_quant q, int64_t cols, struct moe_quant_shape *out);
+static inline int moe_quant_block(int64_t cols)
+{
+	return cols % 256 == 0 ? 256 : 128;
+}
+
+/* In files a coded matrix is a U8 tensor named as the unquantised one with the quant, and the layout unless plain, added:
+ * "NAME.q4" [rows, row_bytes], "NAME.q4.r64" [tiles, 64 * row_bytes].  Take such a name apart: length of NAME, quant,
+ * layout; false: it is no such name. */
+bool moe_quant_split_name(const char *name, size_t *stem, enum moe_quant *q, enum moe_layout *l);
+
+/* f32 rows x[rows, cols] to plain rows out[rows, row_bytes] of a coded quant.  importance[cols] weighs the squared errors
+ * of columns (NULL: all alike).  The same bytes on every machine.  MOE_E_INPUT: a value is not finite. */
+int moe_quant_encode(enum moe_quant q, const float *x, int64_t rows, int64_t cols, const float *importance,
+                     unsigned char *out, struct moe_err *e);
+/* One plain row of a coded quant back to f32. */
+void moe_quant_decode(enum moe_quant q, const unsigned char *row, int64_t cols, float *out);
+/* Plain rows [n, row_bytes] (n from 1 to 64; what is missing becomes zeros) to a tile of r64, and back. */
+void moe_quant_pack(enum moe_quant q, const unsigned char *rows, int n, int64_t cols, unsigned char *tile);
+void moe_quant_unpack(enum moe_quant q, const unsigned char *tile, int n, int64_t cols, unsigned char *rows);
+/* Row `row` of a tile as f32. */
+void moe_quant_tile_row(enum moe_quant q, const unsigned char *tile, int row, int64_t cols, float *out);
 
 /* A weight matrix W [rows, cols]; y = W x.  A view: data lives as long as the tensors it was bound from. */
 struct moe_matrix {
@@ -54,8 +120,10 @@ struct moe_matrix {
 	int64_t rows, cols;             /* outputs, inputs */
 	const void *data;
 };
-/* Bytes of a matrix's data. */
+/* Bytes of a matrix's data: of r64 whole tiles. */
 size_t moe_matrix_bytes(const struct moe_matrix *m);
+/* Row `row` of any matrix as f32 [cols]. */
+void moe_matrix_row(const struct moe_matrix *m, int64_t row, float *out);
 
 /* Conversions, exact where the target can hold the value, else round to nearest even; NaN stays NaN. */
 float moe_f16_to_f32(uint16_t h);

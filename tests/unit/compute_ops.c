@@ -29,7 +29,7 @@ static void unknown_cpu_is_refused(void **state)
 
 	(void)state;
 	setenv("MOE_CPU", "z80", 1);
-	assert_int_equal(moe_backend_cpu(NULL, &b, &e), MOE_E_UNSUPPORTED);
+	assert_int_equal(moe_backend_cpu(NULL, NULL, &b, &e), MOE_E_UNSUPPORTED);
 	assert_non_null(strstr(e.msg, "z80"));
 	unsetenv("MOE_CPU");
 }

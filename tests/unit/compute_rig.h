@@ -32,7 +32,7 @@ static inline bool rig_open(struct rig *r, const char *isa, int threads)
 
 	assert_int_equal(moe_team_new(threads, &r->team, &e), 0);
 	setenv("MOE_CPU", isa, 1);
-	rc = moe_backend_cpu(r->team, &r->b, &e);
+	rc = moe_backend_cpu(r->team, NULL, &r->b, &e);
 	unsetenv("MOE_CPU");
 	if (rc == 0)
 		return true;

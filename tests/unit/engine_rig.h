@@ -99,7 +99,7 @@ static inline struct rig *rig_model(const char *spec, int threads)
 	assert_non_null(r);
 	must(moe_synth_open(spec, &r->c, &e), &e);
 	must(moe_team_new(threads, &r->team, &e), &e);
-	must(moe_backend_cpu(r->team, &r->b, &e), &e);
+	must(moe_backend_cpu(r->team, NULL, &r->b, &e), &e);
 	must(moe_experts_local(r->b, r->c->tensors, &r->c->model, NULL, 256, &r->local, &e), &e);
 	return r;
 }

@@ -41,7 +41,7 @@ static inline struct moe_identity identity(void)
 	struct moe_identity id = {.epoch = 1};
 
 	memcpy(id.fingerprint, fingerprint, sizeof id.fingerprint);
-	id.numerics = moe_numerics_id(id.numerics_text);
+	id.numerics = moe_numerics_experts_id(NULL, id.numerics_text);
 	return id;
 }
 
@@ -53,7 +53,7 @@ static inline void here_open(struct here *h)
 	assert_non_null(mkdtemp(h->dir));
 	assert_int_equal(moe_synth_open("tiny-mixtral", &h->c, &e), 0);
 	assert_int_equal(moe_team_new(1, &h->team, &e), 0);
-	assert_int_equal(moe_backend_cpu(h->team, &h->b, &e), 0);
+	assert_int_equal(moe_backend_cpu(h->team, NULL, &h->b, &e), 0);
 	assert_int_equal(moe_experts_local(h->b, h->c->tensors, &h->c->model, NULL, MAX_ROWS, &h->local, &e), 0);
 	while (h->c->model.layers[h->moe_layer].ffn.kind != MOE_FFN_MOE)
 		h->moe_layer++;
@@ -114,7 +114,7 @@ static inline void served_make(const struct here *h, struct served *s, int rank,
 	assert_non_null(s->has);
 	hold(h, s->has, of == 1 ? 0 : rank, of);
 	assert_int_equal(moe_team_new(1, &s->team, &e), 0);
-	assert_int_equal(moe_backend_cpu(s->team, &s->b, &e), 0);
+	assert_int_equal(moe_backend_cpu(s->team, NULL, &s->b, &e), 0);
 	assert_int_equal(moe_experts_local(s->b, h->c->tensors, m, s->has, MAX_ROWS, &s->local, &e), 0);
 	snprintf(bind, sizeof bind, "ipc://%s/%d", h->dir, rank);
 	c.has = s->has;

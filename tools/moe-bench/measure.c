@@ -215,7 +215,7 @@ static int with_threads(struct printer *p, const struct lists *l, int threads, s
 		return rc;
 	char cpu[256], numerics[MOE_NUMERICS_TEXT];
 	cpu_name(cpu, sizeof cpu);
-	moe_numerics_id(numerics);
+	moe_numerics_id(&p->run->numerics, numerics);
 	p->row.cpu = cpu;
 	p->row.isa = moe_backend_cpu_isa(p->run->backend);
 	p->row.numerics = numerics;

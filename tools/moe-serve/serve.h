@@ -14,7 +14,7 @@
 /* What was asked for, as the command line says it. */
 struct options {
 	const char *rank, *ranks, *bind, *advertise, *ready_file;
-	bool insecure;
+	bool insecure, exact;
 	int64_t threads;             /* 0: cores divided by the servers of this host */
 	int64_t max_rows;
 };
@@ -23,6 +23,7 @@ struct options {
 struct plan {
 	struct options o;
 	struct moe_source *source;
+	struct moe_numerics numerics;
 	struct moe_identity identity;
 	bool supervise;              /* one child per rank; otherwise this process is the one server */
 	int first, last;             /* ranks, both included */

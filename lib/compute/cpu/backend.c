@@ -127,7 +127,7 @@ static int choose_kernels(const struct moe_kernels **out, struct moe_err *e)
 	return moe_fail(e, MOE_E_UNSUPPORTED, "MOE_CPU=%s: this CPU or this build does not have it", wish);
 }
 
-int moe_backend_cpu(struct moe_team *team, struct moe_backend **out, struct moe_err *e)
+int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e)
 {
 	const struct moe_kernels *k;
 	struct moe_cpu *c;
@@ -140,6 +140,7 @@ int moe_backend_cpu(struct moe_team *team, struct moe_backend **out, struct moe_
 		return MOE_E_NOMEM;
 	c->base.ops = &cpu_ops;
 	c->team = team;
+	c->numerics = n ? *n : (struct moe_numerics)MOE_NUMERICS_INIT;
 	c->k = k;
 	*out = &c->base;
 	return 0;

@@ -17,6 +17,7 @@ struct moe_rope_table {
 struct moe_cpu {
 	struct moe_backend base;     /* first: a moe_backend is a moe_cpu */
 	struct moe_team *team;
+	struct moe_numerics numerics;
 	const struct moe_kernels *k;
 	float *scratch;              /* a part for every worker */
 	size_t scratch_floats;       /* of one part */
