@@ -28,6 +28,25 @@ has "is named" '\-p 8,x' "$work/err"
 runs 2 "nothing to measure" moe-bench -m $m -p 0 -n 0
 refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense
 
+# A small matrix, little memory and hardly any time: the row's shape and sums are looked at, not its speed.
+kernels="moe-bench kernels --seconds 0.001 --memory 1M -s 64x128"
+runs 0 "kernels" $kernels --quant f32,bf16 -m 1,4 -o jsonl
+[ "$(wc -l <"$work/out")" -eq 4 ]
+ok $? "a row for each quant and number of rows"
+has "roofs are said" 'roofs of 1 thread: memory [0-9.]+ GB/s, f32' "$work/err"
+if command -v jq >/dev/null; then
+	jq -e 'select(((.gop_s * .ns - 2 * 64 * 128 * .rows) | fabs) > 1 or
+		((.gb_s * .ns - 64 * 128 * (if .quant == "f32" then 4 else 2 end)) | fabs) > 1 or
+		((.gop_s / .peak - .peak_fraction) | fabs) > 0.001)' "$work/out" >/dev/null
+	[ $? -eq 4 ]
+	ok $? "bytes, operations and fractions belong together"
+fi
+runs 0 "a call of experts" $kernels --quant bf16 -m 2 --experts 3 --no-roofs -o csv
+has "is six products a row" '"3","2",' "$work/out"
+runs 2 "a shape that is none" $kernels -s 64
+runs 2 "a quant that is none" $kernels --quant q5
+refuses "more memory than there is" 'matrices take' $kernels --no-roofs --memory 900000G --quant f32
+
 runs 0 "synth" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/a"
 runs 0 "synth again" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/b"
 same "the same seed gives the same bytes" "$work/a/model.safetensors" "$work/b/model.safetensors"

@@ -7,6 +7,8 @@
 
 #include "base/err.h"
 #include "base/opts.h"
+#include "measure/measure.h"
+#include "table.h"
 
 /* One test: prompt tokens to read (pp) or tokens to generate (tg), for `batch` sequences at once. */
 struct bench_test {
@@ -35,20 +37,19 @@ struct bench_options {
 	bool no_warmup;
 };
 
-enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON, BENCH_JSONL, BENCH_SQL, BENCH_FORMATS };
-/* -1: no such format. */
-int bench_format_parse(const char *name);
-/* Rows are printed as they come; first and last frame them, when there are any. */
-void bench_print_first(FILE *f, enum bench_format format);
-int bench_print_row(FILE *f, enum bench_format format, const struct bench_row *r, int index, struct moe_err *e);
-void bench_print_last(FILE *f, enum bench_format format);
+/* Print a row; the first brings the table's head. */
+int bench_row_print(struct bench_table *t, const struct bench_row *r, struct moe_err *e);
 
 /* Are -p, -n, -b and -t lists, with something to measure?  e says what is wrong. */
 int bench_check_lists(const struct bench_options *o, struct moe_err *e);
 /* Run every combination and print a row each to stdout. */
 int bench_run(const struct bench_options *o, struct moe_err *e);
 
-/* The subcommand `moe-bench synth`: its own command line. */
+/* A line on stderr, unless -q. */
+void bench_roofs_log(const struct moe_roofs *r);
+
+/* The subcommands: command lines of their own. */
 int bench_synth_main(int argc, char **argv);
+int bench_kernels_main(int argc, char **argv);
 
 #endif

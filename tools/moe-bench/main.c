@@ -9,6 +9,7 @@ static struct bench_options opt = {
 
 static const char *const usage[] = {
 	"moe-bench -m SHARDS [OPTION...]",
+	"moe-bench kernels [OPTION...]",
 	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
 	NULL,
 };
@@ -31,10 +32,16 @@ static const struct moe_opt options[] = {
 
 static const struct moe_tool tool = {"moe-bench", usage, "Measures mixture-of-experts models, and makes synthetic ones.", options};
 
+static const struct {
+	const char *name;
+	int (*main)(int argc, char **argv);
+} commands[] = {{"synth", bench_synth_main}, {"kernels", bench_kernels_main}};
+
 int main(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "synth"))
-		return bench_synth_main(argc - 1, argv + 1);
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (argc > 1 && !strcmp(argv[1], commands[i].name))
+			return commands[i].main(argc - 1, argv + 1);
 	int rc = moe_opts_parse(&tool, &argc, argv);
 	if (rc >= 0)
 		return rc;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench.h"
+#include "measure/measure.h"
 #include "run/run.h"
 
 #define LIST_MAX 64
@@ -145,30 +146,12 @@ static int measure(struct moe_run *r, struct watch *w, bool warm, struct bench_r
 	return rc;
 }
 
-/* "model name : ..." of the first processor. */
-static void cpu_name(char *buf, size_t cap)
-{
-	char line[256];
-	snprintf(buf, cap, "unknown");
-	FILE *f = fopen("/proc/cpuinfo", "r");
-	while (f && fgets(line, sizeof line, f)) {
-		char *colon = strchr(line, ':');
-		if (!strncmp(line, "model name", 10) && colon) {
-			line[strcspn(line, "\n")] = 0;
-			snprintf(buf, cap, "%s", colon + 2);
-			break;
-		}
-	}
-	if (f)
-		fclose(f);
-}
-
 struct printer {
 	const struct bench_options *o;
 	struct moe_run *run;
 	struct watch watch;
 	struct bench_row row;
-	int rows;
+	struct bench_table table;
 };
 
 static int one_test(struct printer *p, struct bench_test t, struct moe_err *e)
@@ -177,13 +160,8 @@ static int one_test(struct printer *p, struct bench_test t, struct moe_err *e)
 	row->test = t;
 	row->test.threads = moe_team_size(p->run->team);
 	snprintf(row->name, sizeof row->name, t.prompt ? "pp%d" : "tg%d", t.prompt ? t.prompt : t.generate);
-	enum bench_format format = (enum bench_format)bench_format_parse(p->o->format);
 	int rc = measure(p->run, &p->watch, !p->o->no_warmup, row, e);
-	if (rc)
-		return rc;
-	if (p->rows == 0)
-		bench_print_first(stdout, format);
-	return bench_print_row(stdout, format, row, p->rows++, e);
+	return rc ? rc : bench_row_print(&p->table, row, e);
 }
 
 static int all_tests(struct printer *p, const struct lists *l, struct moe_err *e)
@@ -213,10 +191,9 @@ static int with_threads(struct printer *p, const struct lists *l, int threads, s
 	int rc = moe_run_open(&c, &p->run, e);
 	if (rc)
 		return rc;
-	char cpu[256], numerics[MOE_NUMERICS_TEXT];
-	cpu_name(cpu, sizeof cpu);
+	char cpu[128], numerics[MOE_NUMERICS_TEXT];
 	moe_numerics_id(&p->run->numerics, numerics);
-	p->row.cpu = cpu;
+	p->row.cpu = moe_machine_cpu(cpu);
 	p->row.isa = moe_backend_cpu_isa(p->run->backend);
 	p->row.numerics = numerics;
 	p->row.model_file = o->model;
@@ -233,8 +210,8 @@ static int with_threads(struct printer *p, const struct lists *l, int threads, s
 int bench_run(const struct bench_options *o, struct moe_err *e)
 {
 	struct lists l;
-	struct printer p = {.o = o, .row = {.repetitions = (int)o->repetitions}};
-	enum bench_format format = (enum bench_format)bench_format_parse(o->format);
+	struct printer p = {.o = o, .row = {.repetitions = (int)o->repetitions},
+	                    .table = {.f = stdout, .format = (enum bench_format)bench_format_parse(o->format), .name = "test"}};
 	int rc = read_lists(o, &l, e);
 	if (rc)
 		return rc;
@@ -243,8 +220,7 @@ int bench_run(const struct bench_options *o, struct moe_err *e)
 	rc = p.row.ns && p.row.ts ? 0 : MOE_E_NOMEM;
 	for (int t = 0; t < l.nt && !rc; t++)
 		rc = with_threads(&p, &l, (int)l.t[t], e);
-	if (p.rows)
-		bench_print_last(stdout, format);
+	bench_table_end(&p.table);
 	free(p.row.ns);
 	free(p.row.ts);
 	return rc;

@@ -1,0 +1,97 @@
+/* Measure: this machine's roofs, by which its kernels and programs are judged.
+ *
+ * Everything is a rate, measured in samples of some milliseconds.  The rate that is reported is the steady one: the best
+ * that three samples reached (the third best), so that one lucky sample does not count and a busy neighbour disturbs little.
+ * Sampling stops when at least MOE_SAMPLES_LEAST were taken and the best three lie within 2 % of each other, or when the
+ * time is over.
+ *
+ * Here are memory and arithmetic of the CPU; disks, links and GPUs will be more functions that fill a struct moe_rate. */
+#ifndef MOE_MEASURE_H
+#define MOE_MEASURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/team.h"
+#include "compute/compute.h"
+
+/* ---- rates ---- */
+
+#define MOE_SAMPLES_LEAST 8
+#define MOE_SAMPLES_MOST 512
+#define MOE_SAMPLES_AGREE 0.02
+
+struct moe_rate {
+	double steady;               /* units a second: what three samples reached; 0: not measured */
+	double median;               /* of all samples */
+	double spread;               /* (steady - median) / steady, at least 0: how much the machine was disturbed */
+	int samples;
+	bool settled;                /* the best three agree; false: the time was over first */
+};
+/* One sample: the work done and the time it took, by moe_now_ns. */
+struct moe_sample {
+	double work;
+	uint64_t ns;
+};
+typedef int moe_sample_fn(void *ctx, struct moe_sample *out, struct moe_err *e);
+/* Take samples by the rule above, for at most `seconds` (one sample is always taken).  An error of fn ends it. */
+int moe_measure_rate(moe_sample_fn *fn, void *ctx, double seconds, struct moe_rate *out, struct moe_err *e);
+
+/* ---- roofs ---- */
+
+/* What dot products are computed with: f32 multiply-adds, pairs of bf16, fours of int8. */
+enum moe_arithmetic { MOE_F32_DOT, MOE_BF16_DOT, MOE_I8_DOT, MOE_ARITHMETICS };
+const char *moe_arithmetic_name(enum moe_arithmetic a); /* "f32", "bf16", "i8": the keys of a hardware profile */
+/* What a backend of this numerics multiplies a matrix of that quant with. */
+enum moe_arithmetic moe_arithmetic_of(enum moe_quant q, enum moe_activation a);
+
+/* Bytes a second that the team reads from memory: plain loads over a buffer of at least twice the largest cache (as much
+ * as memory allows), in pieces of 1 MiB that the threads take in turn.  MOE_E_NOMEM. */
+int moe_measure_memory(struct moe_team *team, double seconds, struct moe_rate *out, struct moe_err *e);
+/* Operations a second (a multiply-add counts as two) of dot products on registers only, with the widest instructions this
+ * CPU has.  MOE_E_UNSUPPORTED: it has none for that arithmetic; `out` is then all zeros. */
+int moe_measure_dot(struct moe_team *team, enum moe_arithmetic a, double seconds, struct moe_rate *out, struct moe_err *e);
+/* The instructions that moe_measure_dot uses, "avx512 vnni"; NULL: none. */
+const char *moe_measure_dot_name(enum moe_arithmetic a);
+
+struct moe_roofs {
+	int threads;
+	struct moe_rate memory;                /* bytes/s */
+	struct moe_rate dot[MOE_ARITHMETICS];  /* operations/s; steady 0: this CPU has none */
+};
+/* All of them at this team's number of threads; `seconds` in all. */
+int moe_measure_roofs(struct moe_team *team, double seconds, struct moe_roofs *out, struct moe_err *e);
+
+/* ---- the machine ---- */
+
+/* Bytes of the largest cache, as the system says; 0: unknown. */
+size_t moe_machine_cache(void);
+/* "Intel(R) Xeon(R) Processor", or "unknown" (buf >= 128). */
+const char *moe_machine_cpu(char *buf);
+/* Bytes of all of its memory. */
+uint64_t moe_machine_memory(void);
+
+/* ---- kernels ---- */
+
+/* A product with a matrix, or a whole expert FFN, through the backend's operations. */
+struct moe_kernel_case {
+	enum moe_quant quant;
+	enum moe_layout layout;
+	int64_t rows, cols;          /* of the matrix, or of an expert's gate: its outputs and inputs */
+	int m;                       /* rows of x; of a call of experts: rows that each of them gets */
+	int experts;                 /* 0: one product with one matrix; else how many experts a call has */
+};
+struct moe_kernel_rate {
+	struct moe_rate calls;       /* a second */
+	double bytes, operations;    /* of one call: weights read; 2 for every weight and row */
+	int copies;                  /* matrices (experts) in memory that take turns */
+};
+/* Time it with random weights that take turns in `memory` bytes, so that no cache holds those that come next.
+ * MOE_E_UNSUPPORTED: the backend has no kernel for it; MOE_E_NOMEM. */
+int moe_measure_kernel(struct moe_backend *b, const struct moe_kernel_case *k, size_t memory, double seconds,
+                       struct moe_kernel_rate *out, struct moe_err *e);
+
+#endif
