@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysinfo.h>
 
 #include "base/file.h"
 #include "base/opts.h"
@@ -57,11 +56,4 @@ const char *moe_machine_cpu(char *buf)
 	if (f)
 		fclose(f);
 	return buf;
-}
-
-uint64_t moe_machine_memory(void)
-{
-	struct sysinfo s;
-
-	return sysinfo(&s) == 0 ? (uint64_t)s.totalram * s.mem_unit : 0;
 }

@@ -2,10 +2,10 @@
  *
  * Everything is a rate, measured in samples of some milliseconds.  The rate that is reported is the steady one: the best
  * that three samples reached (the third best), so that one lucky sample does not count and a busy neighbour disturbs little.
- * Sampling stops when at least MOE_SAMPLES_LEAST were taken and the best three lie within 2 % of each other, or when the
- * time is over.
+ * Sampling stops when at least MOE_SAMPLES_LEAST were taken, the best three lie within 2 % of each other and a quarter of
+ * the time is over, or when all of it is.
  *
- * Here are memory and arithmetic of the CPU; disks, links and GPUs will be more functions that fill a struct moe_rate. */
+ * Here are memory and arithmetic of the CPU, and a disk; links and GPUs will be more functions that fill a struct moe_rate. */
 #ifndef MOE_MEASURE_H
 #define MOE_MEASURE_H
 
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/team.h"
 #include "compute/compute.h"
@@ -21,7 +22,7 @@
 /* ---- rates ---- */
 
 #define MOE_SAMPLES_LEAST 8
-#define MOE_SAMPLES_MOST 512
+#define MOE_SAMPLES_MOST 2048
 #define MOE_SAMPLES_AGREE 0.02
 
 struct moe_rate {
@@ -37,7 +38,7 @@ struct moe_sample {
 	uint64_t ns;
 };
 typedef int moe_sample_fn(void *ctx, struct moe_sample *out, struct moe_err *e);
-/* Take samples by the rule above, for at most `seconds` (one sample is always taken).  An error of fn ends it. */
+/* Take samples by the rule above, of `seconds` together and at least one.  An error of fn ends it. */
 int moe_measure_rate(moe_sample_fn *fn, void *ctx, double seconds, struct moe_rate *out, struct moe_err *e);
 
 /* ---- roofs ---- */
@@ -71,8 +72,21 @@ int moe_measure_roofs(struct moe_team *team, double seconds, struct moe_roofs *o
 size_t moe_machine_cache(void);
 /* "Intel(R) Xeon(R) Processor", or "unknown" (buf >= 128). */
 const char *moe_machine_cpu(char *buf);
-/* Bytes of all of its memory. */
-uint64_t moe_machine_memory(void);
+/* Bytes a second read from a file of at least 64 MiB past the system's cache, in blocks of 4 MiB.  MOE_E_IO where the
+ * file system cannot do that. */
+int moe_measure_disk(const char *path, double seconds, struct moe_rate *out, struct moe_err *e);
+
+/* What a hardware profile says of a machine. */
+struct moe_machine {
+	const char *name;
+	uint64_t memory;                       /* bytes that may be used */
+	const struct moe_roofs *roofs;         /* [n_roofs] at several numbers of threads; the level has those of the most */
+	int n_roofs;
+	struct moe_rate disk;                  /* steady 0: not measured, and no level of it */
+	uint64_t disk_bytes;                   /* free on it */
+};
+/* The profile as moe-policy(5) has it, as one JSON value; under "measured" every rate with its spread. */
+void moe_profile_write(struct moe_jw *w, const struct moe_machine *m);
 
 /* ---- kernels ---- */
 

@@ -1,20 +1,16 @@
 /* When enough samples were taken, and what they say. */
-#include <stdlib.h>
-
-#include "base/clock.h"
 #include "measure/measure.h"
 
-static int descending(const void *a, const void *b)
+/* Put x into v[0..n), which falls, so that v[0..n] does. */
+static void insert(double *v, int n, double x)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x < y) - (x > y);
+	for (; n > 0 && v[n - 1] < x; n--)
+		v[n] = v[n - 1];
+	v[n] = x;
 }
 
-/* The samples so far as a rate; sorts them. */
-static void summarise(double *v, int n, struct moe_rate *out)
+static void summarise(const double *v, int n, struct moe_rate *out)
 {
-	qsort(v, (size_t)n, sizeof *v, descending);
 	out->samples = n;
 	out->steady = v[n < 3 ? n - 1 : 2];
 	out->median = n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
@@ -24,21 +20,21 @@ static void summarise(double *v, int n, struct moe_rate *out)
 
 int moe_measure_rate(moe_sample_fn *fn, void *ctx, double seconds, struct moe_rate *out, struct moe_err *e)
 {
-	double v[MOE_SAMPLES_MOST];
-	uint64_t start = moe_now_ns();
+	double v[MOE_SAMPLES_MOST], spent = 0;
 
 	*out = (struct moe_rate){0};
-	for (int n = 0; n < MOE_SAMPLES_MOST && !out->settled; n++) {
+	for (int n = 0; n < MOE_SAMPLES_MOST; n++) {
 		struct moe_sample s = {0, 0};
-		int rc;
+		int rc = fn(ctx, &s, e);
 
-		if (n && (double)(moe_now_ns() - start) > seconds * 1e9)
-			break;
-		rc = fn(ctx, &s, e);
 		if (rc)
 			return rc;
-		v[n] = s.work * 1e9 / (double)(s.ns ? s.ns : 1);
+		s.ns = s.ns ? s.ns : 1;
+		spent += (double)s.ns / 1e9;
+		insert(v, n, s.work * 1e9 / (double)s.ns);
 		summarise(v, n + 1, out);
+		if (spent >= seconds || (out->settled && spent >= seconds / 4))
+			break;
 	}
 	return 0;
 }

@@ -33,7 +33,7 @@ static void stops_when_three_agree(void **state)
 	struct moe_rate r;
 
 	(void)state;
-	assert_int_equal(moe_measure_rate(scripted, &s, 1e6, &r, NULL), 0);
+	assert_int_equal(moe_measure_rate(scripted, &s, 30, &r, NULL), 0);
 	assert_int_equal(r.samples, MOE_SAMPLES_LEAST);
 	assert_true(r.settled);
 	assert_true(r.steady == 98.5); /* what three samples reached */
@@ -48,9 +48,21 @@ static void one_lucky_sample_does_not_settle_it(void **state)
 	struct moe_rate r;
 
 	(void)state;
-	assert_int_equal(moe_measure_rate(scripted, &s, 1e6, &r, NULL), 0);
+	assert_int_equal(moe_measure_rate(scripted, &s, 30, &r, NULL), 0);
 	assert_int_equal(r.samples, 13);
 	assert_true(r.steady == 100 && r.settled);
+}
+
+static void a_quarter_of_the_time_is_taken(void **state)
+{
+	const double v[] = {10};
+	struct script s = {v, 1, 0, 0};
+	struct moe_rate r;
+
+	(void)state;
+	assert_int_equal(moe_measure_rate(scripted, &s, 80, &r, NULL), 0);
+	assert_int_equal(r.samples, 20);
+	assert_true(r.settled);
 }
 
 static void the_time_ends_it(void **state)
@@ -118,6 +130,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(stops_when_three_agree),
 		cmocka_unit_test(one_lucky_sample_does_not_settle_it),
+		cmocka_unit_test(a_quarter_of_the_time_is_taken),
 		cmocka_unit_test(the_time_ends_it),
 		cmocka_unit_test(an_error_ends_it),
 		cmocka_unit_test(roofs_are_there),

@@ -51,5 +51,6 @@ void bench_roofs_log(const struct moe_roofs *r);
 /* The subcommands: command lines of their own. */
 int bench_synth_main(int argc, char **argv);
 int bench_kernels_main(int argc, char **argv);
+int bench_hardware_main(int argc, char **argv);
 
 #endif

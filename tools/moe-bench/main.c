@@ -9,6 +9,7 @@ static struct bench_options opt = {
 
 static const char *const usage[] = {
 	"moe-bench -m SHARDS [OPTION...]",
+	"moe-bench hardware [OPTION...]",
 	"moe-bench kernels [OPTION...]",
 	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
 	NULL,
@@ -35,7 +36,7 @@ static const struct moe_tool tool = {"moe-bench", usage, "Measures mixture-of-ex
 static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
-} commands[] = {{"synth", bench_synth_main}, {"kernels", bench_kernels_main}};
+} commands[] = {{"synth", bench_synth_main}, {"kernels", bench_kernels_main}, {"hardware", bench_hardware_main}};
 
 int main(int argc, char **argv)
 {
