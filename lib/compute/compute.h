@@ -31,10 +31,10 @@ struct moe_numerics {
 #define MOE_NUMERICS_INIT {MOE_A_I8, MOE_KV_F32, MOE_WIRE_F32}
 #define MOE_NUMERICS_EXACT {MOE_A_F32, MOE_KV_F32, MOE_WIRE_F32}  /* --exact */
 
-/* As text ("sum1 a=i8 kv=f32 wire=f32 cpu") and as its XXH3-64; the same for NULL as for MOE_NUMERICS_INIT. */
+/* As text ("sum2 a=i8 kv=f32 wire=f32 cpu") and as its XXH3-64; the same for NULL as for MOE_NUMERICS_INIT. */
 #define MOE_NUMERICS_TEXT 160
 uint64_t moe_numerics_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT]);
-/* The part that a server of experts has a share in, which handshakes compare: "sum1 a=i8 cpu".  The KV cache is the
+/* The part that a server of experts has a share in, which handshakes compare: "sum2 a=i8 cpu".  The KV cache is the
  * decoder's alone, and the wire's type is said in every request. */
 uint64_t moe_numerics_experts_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT]);
 
@@ -49,11 +49,18 @@ struct moe_attn_seq {
 	int row, rows, pos;
 	const int32_t *blocks;       /* block table: block i holds positions 64 i .. 64 i + 63 */
 };
-/* The KV store of one layer: per block K then V, each [kv_heads, MOE_KV_BLOCK, head_dim] f32. */
+/* The KV store of one layer: per block K, kv_heads times [head_dim, MOE_KV_BLOCK], then V, kv_heads times [MOE_KV_BLOCK,
+ * head_dim], of the given type (doc/numerics.md).  Of q8 these are int8 codes, and MOE_KV_BLOCK bf16 follow those of each
+ * head: the scales of its positions. */
 struct moe_kv_view {
-	float *base;                 /* block b starts at base + b * stride */
-	size_t stride;               /* floats between blocks */
+	unsigned char *base;         /* block b starts at base + b * stride */
+	size_t stride;               /* bytes between blocks */
+	enum moe_kv_type type;
 };
+size_t moe_kv_element_bytes(enum moe_kv_type t);               /* of q8 the code's */
+size_t moe_kv_vector_bytes(enum moe_kv_type t, int head_dim);  /* a position of one head, K or V, scale included */
+const char *moe_kv_type_name(enum moe_kv_type t);              /* "f32", "f16", "bf16", "q8" */
+bool moe_kv_type_parse(const char *name, enum moe_kv_type *out);
 
 /* A run of `pairs` (row, expert) pairs that share one expert. */
 struct moe_expert_group {

@@ -5,7 +5,7 @@
 #include "compute/compute.h"
 
 /* Raise the number whenever the bits of any operation change: two fleets with one id must agree. */
-#define SUM_ORDER "sum1"
+#define SUM_ORDER "sum2"
 
 static const char *const activations[MOE_ACTIVATIONS] = {[MOE_A_F32] = "f32", [MOE_A_I8] = "i8"};
 static const char *const kv_types[MOE_KV_TYPES] = {
@@ -14,6 +14,31 @@ static const char *const kv_types[MOE_KV_TYPES] = {
 static const char *const wire_types[MOE_WIRE_TYPES] = {
 	[MOE_WIRE_F32] = "f32", [MOE_WIRE_F16] = "f16", [MOE_WIRE_BF16] = "bf16",
 };
+
+const char *moe_kv_type_name(enum moe_kv_type t)
+{
+	return kv_types[t];
+}
+
+bool moe_kv_type_parse(const char *name, enum moe_kv_type *out)
+{
+	for (int t = 0; t < MOE_KV_TYPES; t++)
+		if (strcmp(name, kv_types[t]) == 0) {
+			*out = (enum moe_kv_type)t;
+			return true;
+		}
+	return false;
+}
+
+size_t moe_kv_element_bytes(enum moe_kv_type t)
+{
+	return t == MOE_KV_F32 ? 4 : t == MOE_KV_Q8 ? 1 : 2;
+}
+
+size_t moe_kv_vector_bytes(enum moe_kv_type t, int head_dim)
+{
+	return (size_t)head_dim * moe_kv_element_bytes(t) + (t == MOE_KV_Q8 ? 2 : 0);
+}
 
 static const struct moe_numerics initial = MOE_NUMERICS_INIT;
 

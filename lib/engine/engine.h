@@ -69,6 +69,7 @@ struct moe_request {
 struct moe_engine_config {
 	int max_sequences;           /* most sequences at once */
 	int ctx;                     /* most positions of one sequence */
+	enum moe_kv_type kv;         /* what keys and values are kept as */
 	size_t kv_memory;            /* bytes for the KV cache; 0: max_sequences * ctx, if that fits */
 	int chunk;                   /* most prompt rows a step takes (all sequences together) */
 	double step_timeout;         /* seconds a layer's experts may take before the sequences that wait fail; 0: none */

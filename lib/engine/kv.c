@@ -7,24 +7,25 @@
 #include "base/mem.h"
 #include "engine/private.h"
 
-static bool layer_floats(const struct moe_attention *a, size_t *floats)
+static bool layer_bytes(const struct moe_attention *a, enum moe_kv_type t, size_t *bytes)
 {
 	size_t n;
 
-	return moe_mul_size((size_t)a->kv_heads, (size_t)a->head_dim, &n) && moe_mul_size(n, 2 * MOE_KV_BLOCK, floats);
+	return moe_mul_size((size_t)a->kv_heads, moe_kv_vector_bytes(t, a->head_dim), &n) &&
+	       moe_mul_size(n, 2 * MOE_KV_BLOCK, bytes);
 }
 
-bool moe_kv_block_floats(const struct moe_model *m, size_t *floats)
+bool moe_kv_block_bytes(const struct moe_model *m, enum moe_kv_type t, size_t *bytes)
 {
 	size_t sum = 0;
 
 	for (int l = 0; l < m->n_layers; l++) {
 		size_t n;
 
-		if (!layer_floats(&m->layers[l].attn, &n) || !moe_add_size(sum, n, &sum))
+		if (!layer_bytes(&m->layers[l].attn, t, &n) || !moe_add_size(sum, n, &sum))
 			return false;
 	}
-	*floats = sum;
+	*bytes = sum;
 	return true;
 }
 
@@ -33,14 +34,14 @@ int moe_kv_blocks_for(int positions)
 	return positions / MOE_KV_BLOCK + (positions % MOE_KV_BLOCK != 0);
 }
 
-int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, int n_blocks, struct moe_err *e)
+int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
+                struct moe_err *e)
 {
 	size_t bytes, at = 0;
 	void *mem = NULL;
 
-	*kv = (struct moe_kv){.b = b, .n_blocks = n_blocks, .n_free = n_blocks};
-	if (!moe_kv_block_floats(m, &kv->block_floats) || !moe_mul_size(kv->block_floats, sizeof(float), &bytes) ||
-	    !moe_mul_size(bytes, (size_t)n_blocks, &bytes))
+	*kv = (struct moe_kv){.b = b, .type = t, .n_blocks = n_blocks, .n_free = n_blocks};
+	if (!moe_kv_block_bytes(m, t, &kv->block_bytes) || !moe_mul_size(kv->block_bytes, (size_t)n_blocks, &bytes))
 		return moe_fail(e, MOE_E_NOMEM, "the KV cache's size overflows");
 	kv->layer_at = moe_calloc((size_t)m->n_layers, sizeof *kv->layer_at, "the KV cache", e);
 	kv->free = moe_calloc((size_t)n_blocks, sizeof *kv->free, "the KV cache", e);
@@ -51,7 +52,7 @@ int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model
 	for (int l = 0; l < m->n_layers; l++) {
 		size_t n = 0;
 
-		layer_floats(&m->layers[l].attn, &n);
+		layer_bytes(&m->layers[l].attn, t, &n);
 		kv->layer_at[l] = at;
 		at += n;
 	}
@@ -92,5 +93,5 @@ void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n)
 
 struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer)
 {
-	return (struct moe_kv_view){kv->mem + kv->layer_at[layer], kv->block_floats};
+	return (struct moe_kv_view){kv->mem + kv->layer_at[layer], kv->block_bytes, kv->type};
 }

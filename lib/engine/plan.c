@@ -39,10 +39,10 @@ static int kv_sizes(const struct moe_model *m, const struct moe_engine_config *c
                     struct moe_err *e)
 {
 	char has[32], needs[32];
-	size_t floats, blocks;
+	size_t blocks;
 
 	s->blocks_per_seq = moe_kv_blocks_for(c->ctx);
-	if (!moe_kv_block_floats(m, &floats) || !moe_mul_size(floats, sizeof(float), &s->block_bytes) ||
+	if (!moe_kv_block_bytes(m, c->kv, &s->block_bytes) ||
 	    !moe_mul_size(s->block_bytes, (size_t)s->blocks_per_seq, &s->seq_bytes) ||
 	    !moe_mul_size((size_t)s->blocks_per_seq, (size_t)c->max_sequences, &blocks))
 		return moe_fail(e, MOE_E_NOMEM, "the KV cache's size overflows");

@@ -65,16 +65,18 @@ void *moe_carve(struct moe_carve *c, size_t n, size_t m, size_t size);
 
 struct moe_kv {
 	struct moe_backend *b;
-	float *mem;
-	size_t block_floats;
-	size_t *layer_at;            /* [n_layers] floats from a block's start to the layer's part */
+	enum moe_kv_type type;
+	unsigned char *mem;
+	size_t block_bytes;
+	size_t *layer_at;            /* [n_layers] bytes from a block's start to the layer's part */
 	int32_t *free;               /* [n_free] stack of blocks nobody holds */
 	int n_blocks, n_free;
 };
-/* Floats of one block; false on overflow. */
-bool moe_kv_block_floats(const struct moe_model *m, size_t *floats);
+/* Bytes of one block; false on overflow. */
+bool moe_kv_block_bytes(const struct moe_model *m, enum moe_kv_type t, size_t *bytes);
 int moe_kv_blocks_for(int positions);
-int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, int n_blocks, struct moe_err *e);
+int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
+                struct moe_err *e);
 void moe_kv_close(struct moe_kv *kv);
 /* All n blocks or none. */
 bool moe_kv_take(struct moe_kv *kv, int32_t *blocks, int n);

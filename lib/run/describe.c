@@ -16,8 +16,9 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 	                        moe_model_max_experts(m), m->vocab);
 	rc = rc ? rc : moe_buf_printf(out, e, "compute: %s kernels, %d threads, numerics %s\n", moe_backend_cpu_isa(r->backend),
 	                              moe_team_size(r->team), numerics);
-	rc = rc ? rc : moe_buf_printf(out, e, "KV cache: %s, %zu blocks of %d positions, context %d\n",
-	                              moe_size_text((double)s.kv_bytes, size), s.kv_blocks, MOE_KV_BLOCK, r->ctx);
+	rc = rc ? rc : moe_buf_printf(out, e, "KV cache: %s in %s, %zu blocks of %d positions, context %d\n",
+	                              moe_size_text((double)s.kv_bytes, size), moe_kv_type_name(r->numerics.kv), s.kv_blocks,
+	                              MOE_KV_BLOCK, r->ctx);
 	if (rc)
 		return rc;
 	return r->remote ? moe_experts_remote_describe(r->experts, out, e) : moe_buf_printf(out, e, "experts: in this process\n");

@@ -18,8 +18,7 @@ static int find_servers(struct moe_run *r, const struct moe_run_config *c, struc
 static int open_remote(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e)
 {
 	struct moe_hash fingerprint;
-	int rc = moe_source_tensors(r->source, MOE_BASE, &r->tensors, e);
-	rc = rc ? rc : find_servers(r, c, e);
+	int rc = find_servers(r, c, e);
 	rc = rc ? rc : moe_source_fingerprint(r->source, &fingerprint, e);
 	if (rc)
 		return rc;
@@ -41,8 +40,7 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 
 static int open_local(struct moe_run *r, int max_rows, struct moe_err *e)
 {
-	int rc = moe_source_tensors(r->source, MOE_ALL, &r->tensors, e);
-	return rc ? rc : moe_experts_local(r->backend, r->tensors, r->model, NULL, max_rows, &r->experts, e);
+	return moe_experts_local(r->backend, r->tensors, r->model, NULL, max_rows, &r->experts, e);
 }
 
 static int set_ctx(struct moe_run *r, struct moe_engine_config *c, struct moe_err *e)
@@ -53,6 +51,34 @@ static int set_ctx(struct moe_run *r, struct moe_engine_config *c, struct moe_er
 	if (c->ctx > most)
 		return moe_fail(e, MOE_E_RANGE, "a context of %d is more than the %d positions of this model", c->ctx, most);
 	r->ctx = c->ctx;
+	return 0;
+}
+
+int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, struct moe_err *e)
+{
+	c->numerics = exact ? (struct moe_numerics)MOE_NUMERICS_EXACT : (struct moe_numerics)MOE_NUMERICS_INIT;
+	c->kv_by_weights = !exact && !kv;
+	if (kv && !moe_kv_type_parse(kv, &c->numerics.kv))
+		return moe_fail(e, MOE_E_RANGE, "--kv %s: not f32, f16, bf16 or q8", kv);
+	if (exact && c->numerics.kv != MOE_KV_F32)
+		return moe_fail(e, MOE_E_RANGE, "--exact keeps keys and values in f32, --kv %s does not", kv);
+	return 0;
+}
+
+/* Keys come out of a product with weights; where those have 16 bits or fewer, as many do for the keys. */
+static int set_kv(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
+	struct moe_base_weights w;
+	if (!c->kv_by_weights)
+		return 0;
+	int rc = moe_bind_base(r->tensors, r->model, &w, e);
+	if (rc)
+		return rc;
+	r->numerics.kv = MOE_KV_F32;
+	for (int l = 0; l < r->model->n_layers; l++)
+		if (w.layers[l].k.quant != MOE_Q_F32)
+			r->numerics.kv = MOE_KV_F16;
+	moe_base_free(&w);
 	return 0;
 }
 
@@ -67,6 +93,9 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 		return rc;
 	r->model = &r->source->model;
 	rc = set_ctx(r, &engine, e);
+	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);
+	rc = rc ? rc : set_kv(r, c, e);
+	engine.kv = r->numerics.kv;
 	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
 	rc = rc ? rc : moe_backend_cpu(r->team, &r->numerics, &r->backend, e);
 	if (rc)

@@ -23,7 +23,8 @@ struct moe_run_config {
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
 	int threads;                 /* 0: all cores */
 	struct moe_numerics numerics;
-	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout is set from timeout */
+	bool kv_by_weights;          /* numerics.kv is not given: f32 for attention weights in f32, else f16 */
+	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout and kv are set here */
 };
 
 struct moe_run {
@@ -39,6 +40,10 @@ struct moe_run {
 	struct moe_engine *engine;
 	int ctx;
 };
+
+/* What --exact and --kv (a name, or NULL) say, into numerics and kv_by_weights.  MOE_E_RANGE: no such type, or one that
+ * is not exact. */
+int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, struct moe_err *e);
 
 /* Open everything, what can be refused most cheaply first; memory is planned before it is taken.  *out: caller owns,
  * moe_run_close.  On failure nothing stays open. */

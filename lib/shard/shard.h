@@ -39,7 +39,7 @@ struct moe_manifest {
 	int n_files;
 	struct moe_manifest_expert *experts; /* sorted by file, layer, expert */
 	int n_experts;
-	uint64_t kv_bytes_per_token; /* f32 */
+	uint64_t kv_bytes_per_token; /* in f32, whatever --kv is used */
 };
 int moe_manifest_parse(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_manifest *out,
                        struct moe_err *e);

@@ -48,7 +48,7 @@ served() {
 		return
 	fi
 	identical "$1: shard set of $2 devices, no servers" "$shards"
-	if serve_start "$shards"; then
+	if serve_start "$shards" $exact; then
 		identical "$1: $2 servers" --hosts "$hosts" "$shards"
 		identical "$1: $2 servers, --chunk 7, --threads 1" --hosts "$hosts" --chunk 7 --threads 1 "$shards"
 		if route "$work/prompts" "$work/again" $exact --hosts "$hosts" "$shards"; then

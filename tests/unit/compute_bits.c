@@ -57,14 +57,14 @@ static void do_attention(struct moe_backend *b, struct record *r)
 {
 	struct moe_err e = MOE_ERR_INIT;
 
-	for (size_t i = 0; i < COUNT(attention_cases); i++) {
-		const struct attention_case *c = &attention_cases[i];
+	for (size_t i = 0; i < COUNT(attention_cases) * MOE_KV_TYPES; i++) {
+		const struct attention_case *c = &attention_cases[i / MOE_KV_TYPES];
 		struct pile p = {.b = b};
 		struct attention_rig g;
 		size_t n;
 		float *q;
 
-		attention_open(b, &p, &g, c);
+		attention_open(b, &p, &g, c, (enum moe_kv_type)(i % MOE_KV_TYPES));
 		n = (size_t)g.rows * (size_t)c->heads * (size_t)c->head_dim;
 		q = noises(40, n);
 		assert_int_equal(b->ops->attention(b, NULL, record_room(r, n), q, g.kv, g.seqs, ATTENTION_SEQS, &g.a, &e), 0);
@@ -225,8 +225,9 @@ static void gate_row_is_alone(struct moe_backend *b)
 
 /* ---- a prompt and its chunks ---- */
 
-/* Store and attend sequence 1 in chunks, in a KV store whose other places hold NaN. */
-static void prefill(struct moe_backend *b, const struct attention_case *c, int chunk, float *out)
+/* Store and attend sequence 1 in chunks, in a KV store whose other places hold NaN.  What lies before a late pos is one
+ * chunk, for the sake of time. */
+static void prefill(struct moe_backend *b, const struct attention_case *c, enum moe_kv_type type, int chunk, float *out)
 {
 	size_t row = (size_t)c->heads * (size_t)c->head_dim;
 	struct pile p = {.b = b};
@@ -235,11 +236,12 @@ static void prefill(struct moe_backend *b, const struct attention_case *c, int c
 	int end = c->pos + c->rows;
 	float *q = noises(1, (size_t)end * row);
 
-	attention_open(b, &p, &r, c);
-	for (size_t i = 0; i < ATTENTION_BLOCKS * r.kv.stride; i++)
-		r.kv.base[i] = NAN;
-	for (int from = 0; from < end; from += chunk) {
-		int to = from + chunk < end ? from + chunk : end;
+	attention_open(b, &p, &r, c, type);
+	memset(r.kv.base, 0xff, r.kv_bytes); /* a NaN in every type, or a NaN for scale */
+	for (int from = 0, to; from < end; from = to) {
+		int rows = from == 0 && c->pos > 500 ? c->pos : chunk;
+
+		to = from + rows < end ? from + rows : end;
 		struct moe_attn_seq seq = {0, to - from, from, r.blocks[1]};
 
 		store_span(b, &p, &r, 1, from, to);
@@ -254,16 +256,17 @@ static void chunks_do_not_show(struct moe_backend *b)
 {
 	static const int chunks[] = {1, 7, 64, 100};
 
-	for (size_t i = 0; i < COUNT(attention_cases); i++) {
-		const struct attention_case *c = &attention_cases[i];
+	for (size_t i = 0; i < COUNT(attention_cases) * MOE_KV_TYPES; i++) {
+		const struct attention_case *c = &attention_cases[i / MOE_KV_TYPES];
+		enum moe_kv_type type = (enum moe_kv_type)(i % MOE_KV_TYPES);
 		size_t n = (size_t)(c->pos + c->rows) * (size_t)c->heads * (size_t)c->head_dim;
 		float *whole = noises(2, n), *cut = noises(3, n);
 
-		prefill(b, c, c->pos + c->rows, whole);
+		prefill(b, c, type, c->pos + c->rows, whole);
 		for (size_t j = 0; j < n; j++)
 			assert_true(isfinite(whole[j]));
 		for (size_t j = 0; j < COUNT(chunks); j++) {
-			prefill(b, c, chunks[j], cut);
+			prefill(b, c, type, chunks[j], cut);
 			assert_memory_equal(whole, cut, n * sizeof *whole);
 		}
 		free(whole), free(cut);

@@ -331,7 +331,7 @@ static void numerics_id_is_a_hash_of_its_text(void **state)
 	(void)state;
 	assert_true(moe_numerics_id(NULL, a) == moe_numerics_id(NULL, b));
 	assert_string_equal(a, b);
-	assert_string_equal(a, "sum1 a=i8 kv=f32 wire=f32 cpu");
+	assert_string_equal(a, "sum2 a=i8 kv=f32 wire=f32 cpu");
 }
 
 int main(void)

@@ -70,8 +70,12 @@ static void hostile_numbers_break_nothing(struct moe_backend *b)
 	assert_int_equal(b->ops->ffn(b, NULL, y, x, 32, &w, MOE_ACT_SILU, kv, &e), 0);
 	memcpy(y, x, 64 * 64 * sizeof *y);
 	assert_int_equal(b->ops->rope(b, NULL, y, positions, 16, 2, 32, &a.rope, &e), 0);
-	assert_int_equal(b->ops->kv_store(b, NULL, (struct moe_kv_view){kv, 4096}, x, x, &seq, 1, &a, &e), 0);
-	assert_int_equal(b->ops->attention(b, NULL, y, x, (struct moe_kv_view){kv, 4096}, &seq, 1, &a, &e), 0);
+	for (int t = 0; t < MOE_KV_TYPES; t++) {
+		struct moe_kv_view view = {(unsigned char *)kv, 64 * 64 * sizeof *kv, (enum moe_kv_type)t};
+
+		assert_int_equal(b->ops->kv_store(b, NULL, view, x, x, &seq, 1, &a, &e), 0);
+		assert_int_equal(b->ops->attention(b, NULL, y, x, view, &seq, 1, &a, &e), 0);
+	}
 	assert_int_equal(b->ops->gate(b, NULL, x, 16, 8, &gate, ids, y, &e), 0);
 	for (int i = 0; i < 48; i++) /* still three different experts in order */
 		assert_in_range(ids[i], i % 3 ? ids[i - 1] + 1 : 0, 7);
@@ -84,7 +88,7 @@ static void nothing_to_do_is_fine(struct moe_backend *b)
 	struct moe_gate gate = {MOE_SCORE_SOFTMAX, 1, true, 1};
 	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 4, 4, NULL};
 	struct moe_expert_weights w = {m, m, m};
-	struct moe_kv_view kv = {NULL, 0};
+	struct moe_kv_view kv = {NULL, 0, MOE_KV_F32};
 	struct moe_err e = MOE_ERR_INIT;
 	float y[1] = {0};
 

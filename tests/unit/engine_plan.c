@@ -56,7 +56,7 @@ static void take_all_or_none(void **state)
 	int32_t a[3], b[4], seen[5] = {0};
 
 	(void)state;
-	assert_int_equal(moe_kv_open(&kv, &backend, &model, 5, NULL), 0);
+	assert_int_equal(moe_kv_open(&kv, &backend, &model, MOE_KV_F32, 5, NULL), 0);
 	assert_true(moe_kv_take(&kv, a, 3));
 	assert_false(moe_kv_take(&kv, b, 3));
 	assert_int_equal(kv.n_free, 2);
@@ -77,23 +77,28 @@ static void take_all_or_none(void **state)
 /* Every (block, layer) has memory of its own, and all of it is inside the allocation. */
 static void views_apart(void **state)
 {
-	struct moe_kv kv;
-	size_t total = 3 * BLOCK_FLOATS;
+	static const size_t vector[MOE_KV_TYPES] = {[MOE_KV_F32] = 32, [MOE_KV_F16] = 16, [MOE_KV_BF16] = 16, [MOE_KV_Q8] = 10};
 
 	(void)state;
-	assert_int_equal(moe_kv_open(&kv, &backend, &model, 3, NULL), 0);
-	assert_int_equal(kv.block_floats, BLOCK_FLOATS);
-	for (int l = 0; l < 2; l++) {
-		struct moe_kv_view v = moe_kv_view(&kv, l);
-		size_t n = (size_t)layers[l].attn.kv_heads * 8 * 2 * MOE_KV_BLOCK;
+	for (int t = 0; t < MOE_KV_TYPES; t++) {
+		struct moe_kv kv;
+		size_t block = (2 + 1) * vector[t] * 2 * MOE_KV_BLOCK;
 
-		for (size_t b = 0; b < 3; b++)
-			for (size_t i = 0; i < n; i++)
-				v.base[b * v.stride + i] += 1.0f;
+		assert_int_equal(moe_kv_open(&kv, &backend, &model, (enum moe_kv_type)t, 3, NULL), 0);
+		assert_int_equal(kv.block_bytes, block);
+		for (int l = 0; l < 2; l++) {
+			struct moe_kv_view v = moe_kv_view(&kv, l);
+			size_t n = (size_t)layers[l].attn.kv_heads * vector[t] * 2 * MOE_KV_BLOCK;
+
+			assert_int_equal(v.type, t);
+			for (size_t b = 0; b < 3; b++)
+				for (size_t i = 0; i < n; i++)
+					v.base[b * v.stride + i]++;
+		}
+		for (size_t i = 0; i < 3 * block; i++)
+			assert_int_equal(kv.mem[i], 1);
+		moe_kv_close(&kv);
 	}
-	for (size_t i = 0; i < total; i++)
-		assert_true(kv.mem[i] == 1.0f);
-	moe_kv_close(&kv);
 }
 
 /* ---- plan ---- */
@@ -150,6 +155,13 @@ static void plan_numbers(void **state)
 	c.kv_memory = 4 * BLOCK_FLOATS * sizeof(float) + 5;
 	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 4 * BLOCK_FLOATS * sizeof(float));
+	c.kv = MOE_KV_F16;
+	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(memory.kv, 8 * BLOCK_FLOATS * 2);
+	c.kv = MOE_KV_Q8;
+	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(memory.kv, 9 * BLOCK_FLOATS * 10 / 8); /* a byte an element, and two a vector of eight */
+	c.kv = MOE_KV_F32;
 	c.kv_memory = (size_t)1 << 40; /* no more than there is use for */
 	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 9 * BLOCK_FLOATS * sizeof(float));

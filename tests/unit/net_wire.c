@@ -24,7 +24,7 @@ static const struct wire_limits limits = {.model = &model, .has = has, .max_rows
 
 static const struct moe_identity identity = {
 	.fingerprint = "0123456789abcdef0123456789abcdef", .epoch = 7, .numerics = 0x1122334455667788u,
-	.numerics_text = "sum1 a=f32 kv=f32 wire=f32 cpu",
+	.numerics_text = "sum2 a=f32 kv=f32 wire=f32 cpu",
 };
 
 /* A message as the tests bend it: frames of their own, on the heap so that a sanitizer sees every overrun. */

@@ -30,7 +30,7 @@ struct bench_row {
 };
 
 struct bench_options {
-	const char *model, *hosts, *format, *prompts, *generates, *batches, *threads;
+	const char *model, *hosts, *kv, *format, *prompts, *generates, *batches, *threads;
 	struct moe_strings connect;
 	int64_t repetitions, chunk;
 	double timeout;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "run/run.h"
 
 static struct bench_options opt = {
 	.format = "md", .prompts = "512", .generates = "64", .batches = "1", .threads = "", .repetitions = 5, .chunk = 512, .timeout = 30,
@@ -24,6 +25,7 @@ static const struct moe_opt options[] = {
 	{"repetitions", 'r', MOE_OPT_INT, &opt.repetitions, "N", "measurements of each (5)", 1, 1000},
 	{"output", 'o', MOE_OPT_STR, &opt.format, "FORMAT", "md, csv, json, jsonl or sql (md)", 0, 0},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (512)", 1, 65536},
+	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
@@ -53,7 +55,8 @@ int main(int argc, char **argv)
 	if (bench_format_parse(opt.format) < 0)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	struct moe_err e = MOE_ERR_INIT;
-	if (bench_check_lists(&opt, &e))
+	struct moe_run_config numerics;
+	if (bench_check_lists(&opt, &e) || moe_run_numerics(&numerics, false, opt.kv, &e))
 		return moe_usage(&tool, "%s", e.msg);
 
 	rc = bench_run(&opt, &e);

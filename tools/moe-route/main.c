@@ -27,6 +27,8 @@ static const struct moe_opt options[] = {
 	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (8)", 1, 4096},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256)", 1, 65536},
 	{"kv-memory", 0, MOE_OPT_SIZE, &opt.kv_memory, "SIZE", "memory of the KV cache (default: batch x ctx)", 0, 0},
+	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
+	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{"temp", 0, MOE_OPT_NUM, &opt.temperature, "T", "temperature; 0: the likeliest token (default: the model's)", 0, 1e6},
@@ -77,8 +79,11 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
 
 	struct route r = {0};
+	struct moe_run_config numerics;
 	struct moe_err e = MOE_ERR_INIT;
 	uint64_t failed = 0;
+	if (moe_run_numerics(&numerics, opt.exact, opt.kv, &e))
+		return moe_usage(&tool, "%s", e.msg);
 	rc = route_open(&r, argv[0], &opt, &e);
 	if (!rc) {
 		route_signals(); /* not before: while servers are waited for there is nothing to finish */

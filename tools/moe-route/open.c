@@ -52,7 +52,8 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 			.on_event = on_event,
 		},
 	};
-	int rc = moe_run_open(&c, &r->run, e);
+	int rc = moe_run_numerics(&c, o->exact, o->kv, e);
+	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	if (rc)
 		return rc;
 	const char *dir = moe_source_text_dir(r->run->source);

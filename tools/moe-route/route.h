@@ -10,12 +10,12 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *hosts;
+	const char *prompt, *hosts, *kv;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed;
 	uint64_t kv_memory;
 	double timeout, temperature, top_p, min_p;
-	bool score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+	bool exact, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
 /* What a request has when it says nothing itself. */

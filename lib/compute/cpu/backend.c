@@ -15,6 +15,7 @@ static void cpu_close(struct moe_backend *b)
 
 	moe_cpu_rope_free(&c->rope);
 	free(c->starts);
+	free(c->parts);
 	free(c->scratch);
 	free(c);
 }
@@ -168,6 +169,24 @@ int moe_cpu_scratch(struct moe_cpu *c, size_t floats, struct moe_err *e)
 	free(c->scratch);
 	c->scratch = p;
 	c->scratch_floats = part;
+	return 0;
+}
+
+int moe_cpu_parts(struct moe_cpu *c, size_t n, size_t floats, struct moe_err *e)
+{
+	size_t need, bytes;
+	float *p;
+
+	if (!moe_mul_size(n, floats, &need) || !moe_mul_size(need, sizeof(float), &bytes))
+		return moe_fail(e, MOE_E_NOMEM, "attention's parts: too large");
+	if (need <= c->parts_floats)
+		return 0;
+	p = moe_aligned(bytes, "attention's parts", e);
+	if (!p)
+		return MOE_E_NOMEM;
+	free(c->parts);
+	c->parts = p;
+	c->parts_floats = need;
 	return 0;
 }
 

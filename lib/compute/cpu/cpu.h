@@ -23,6 +23,8 @@ struct moe_cpu {
 	size_t scratch_floats;       /* of one part */
 	size_t *starts;              /* where each group's or sequence's pieces begin */
 	size_t starts_cap;
+	float *parts;                /* attention of parts of a context, until they are joined */
+	size_t parts_floats;
 	struct moe_rope_table rope;
 };
 
@@ -37,6 +39,9 @@ static inline float *moe_cpu_part(const struct moe_cpu *c, int worker)
 {
 	return c->scratch + (size_t)worker * c->scratch_floats;
 }
+
+/* See to it that parts has room for n times `floats`. */
+int moe_cpu_parts(struct moe_cpu *c, size_t n, size_t floats, struct moe_err *e);
 
 /* Room for n + 1 entries of starts. */
 int moe_cpu_starts(struct moe_cpu *c, size_t n, struct moe_err *e);

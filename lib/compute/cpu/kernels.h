@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "tensor/tensor.h"
+#include "compute/compute.h"
 
 #define MOE_SEGMENT 256          /* elements of a dot product that are summed by lanes before they join the total */
 #define MOE_TILE_N 32            /* most outputs of a tile with more than direct_rows rows */
@@ -28,29 +28,57 @@ struct moe_tile {
 };
 
 /* Attention of up to MOE_ATTEND_TILE queries of one sequence over one KV head. */
-#define MOE_ATTEND_TILE 12
+#define MOE_ATTEND_TILE 48
+#define MOE_ATTEND_PART 1024     /* positions that are summed by themselves before they are joined */
 struct moe_attend {
 	const float *query[MOE_ATTEND_TILE];
-	float *out[MOE_ATTEND_TILE];
 	int pos[MOE_ATTEND_TILE];    /* ascending */
 	int n;
 	int head_dim, window;        /* window 0: all positions */
 	float scale;
-	const float *kv;             /* block b: keys at kv + b * stride, values v_offset floats further */
-	size_t stride, v_offset;     /* floats */
+	enum moe_kv_type type;
+	const unsigned char *kv;     /* block b: keys at kv + b * stride, values v_offset bytes further */
+	size_t stride, v_offset;
 	const int32_t *blocks;
 	float *scratch;              /* moe_attend_floats(head_dim) of the thread's own */
 };
 static inline size_t moe_attend_floats(int head_dim)
 {
-	return MOE_ATTEND_TILE * (64 + 2 * (size_t)head_dim);
+	return 64 * (MOE_ATTEND_TILE + (size_t)head_dim);
 }
+
+/* What n queries have seen so far: the greatest score, the sum of weights, the weighted sum of values. */
+struct moe_attend_part {
+	float *max, *sum;            /* [n]; -infinity and 0: nothing yet */
+	float *out;                  /* [n, head_dim] */
+};
+/* Cut out of moe_attend_part_floats(n, head_dim) floats. */
+static inline size_t moe_attend_part_floats(size_t n, int head_dim)
+{
+	return n * (2 + (size_t)head_dim);
+}
+static inline struct moe_attend_part moe_attend_part(float *mem, size_t n)
+{
+	return (struct moe_attend_part){mem, mem + n, mem + 2 * n};
+}
+
+/* A key or value of one head, to be stored. */
+struct moe_kv_vector {
+	const float *x;              /* [n] */
+	int n;
+	enum moe_kv_type type;
+	unsigned char *to;           /* element i goes i * step elements further */
+	size_t step;
+	unsigned char *scale;        /* of q8: a bf16 */
+};
 
 struct moe_kernels {
 	const char *isa;
 	int direct_rows;             /* most rows of a tile whose weights are used as they are read */
 	void (*tile)(const struct moe_tile *t);
-	void (*attend)(const struct moe_attend *a);
+	void (*attend)(const struct moe_attend *a, int part, struct moe_attend_part out); /* positions part * MOE_ATTEND_PART.. */
+	void (*attend_join)(struct moe_attend_part to, struct moe_attend_part part, int n, int head_dim);
+	void (*kv_store)(const struct moe_kv_vector *v);
 	void (*convert)(float *y, const unsigned char *w, enum moe_quant q, size_t n);
 	void (*rmsnorm)(float *y, const float *x, int n, const float *weight, float eps);
 	void (*softmax)(float *p, const float *logits, int n);
