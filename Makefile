@@ -41,6 +41,8 @@ isa_x86  = $(if $(filter x86_64 amd64,$(shell uname -m)),1)
 $(B)/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mfma -mf16c -O3)
 $(B)/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -O3)
 $(B)/lib/compute/cpu/isa_base.o:   isaflags = -O3
+# Its loops are to become vectors.
+$(B)/lib/net/states.o:             isaflags = -O3
 
 lib_o  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
 lib    = $(B)/libmoecore.a

@@ -23,6 +23,8 @@ enum moe_activation { MOE_A_I8, MOE_A_F32, MOE_ACTIVATIONS };
 enum moe_kv_type { MOE_KV_F32, MOE_KV_F16, MOE_KV_BF16, MOE_KV_Q8, MOE_KV_TYPES };
 /* Hidden states between processes. */
 enum moe_wire_type { MOE_WIRE_F32, MOE_WIRE_F16, MOE_WIRE_BF16, MOE_WIRE_TYPES };
+/* "f32", "f16", "bf16". */
+bool moe_wire_type_parse(const char *name, enum moe_wire_type *out);
 struct moe_numerics {
 	enum moe_activation activation;
 	enum moe_kv_type kv;

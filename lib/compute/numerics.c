@@ -30,6 +30,16 @@ bool moe_kv_type_parse(const char *name, enum moe_kv_type *out)
 	return false;
 }
 
+bool moe_wire_type_parse(const char *name, enum moe_wire_type *out)
+{
+	for (int i = 0; i < MOE_WIRE_TYPES; i++)
+		if (strcmp(name, wire_types[i]) == 0) {
+			*out = (enum moe_wire_type)i;
+			return true;
+		}
+	return false;
+}
+
 size_t moe_kv_element_bytes(enum moe_kv_type t)
 {
 	return t == MOE_KV_F32 ? 4 : t == MOE_KV_Q8 ? 1 : 2;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/server.h"
+#include "net/states.h"
 
 static void send_message(struct moe_server *s, struct message *m, const struct peer *to)
 {
@@ -136,7 +137,7 @@ void answer_scratch_free(struct moe_server *s)
 	free(s->row);
 	free(s->weight);
 	free(s->met);
-	free(s->sums);
+	free(s->y);
 }
 
 /* n words as they lie in the message if they are aligned there, else copied. */
@@ -145,6 +146,17 @@ static const void *words(const void *p, void *copy, size_t n)
 	if ((uintptr_t)p % sizeof(float) == 0)
 		return p;
 	memcpy(copy, p, n * sizeof(float));
+	return copy;
+}
+
+/* The same for hidden states, which may have to be widened. */
+static const float *states(const struct wire_request *q, float *copy)
+{
+	size_t n = (size_t)q->rows * q->width;
+
+	if (q->type == MOE_WIRE_F32)
+		return words(q->x, copy, n);
+	states_take(q->type, copy, q->x, n);
 	return copy;
 }
 
@@ -163,36 +175,36 @@ static void sum_up(const struct moe_pairs *p, int hidden, uint8_t *met, float *y
 		if (!met[p->row[i]])
 			memcpy(to, from, n * sizeof *to);
 		else
-			for (size_t j = 0; j < n; j++)
-				to[j] += from[j];
+			states_add(MOE_WIRE_F32, to, from, n);
 		met[p->row[i]] = 1;
 	}
 }
 
-static int compute(struct moe_server *s, const struct wire_request *q, float *y, struct moe_err *e)
+/* The gated outputs go straight into the answer when it is f32 and wants all of them, else through scratch. */
+static int compute(struct moe_server *s, const struct wire_request *q, void *y, struct moe_err *e)
 {
-	size_t hidden = (size_t)s->c.model->hidden;
+	bool sums = q->flags & WIRE_PRESUM, direct = !sums && q->type == MOE_WIRE_F32;
 	struct moe_pairs pairs = {
 		.layer = (int)q->layer, .rows = (int)q->rows, .n = (int)q->pairs,
-		.x = words(q->x, s->x, (size_t)q->rows * hidden),
+		.x = states(q, s->x),
 		.expert = words(q->expert, s->expert, q->pairs),
 		.row = words(q->row, s->row, q->pairs),
 		.weight = words(q->weight, s->weight, q->pairs),
-		.y = y,
 	};
 	int rc;
 
-	if (!(q->flags & WIRE_PRESUM))
-		return moe_experts_local_pairs(s->c.local, &pairs, e);
-	if (!s->sums)
-		s->sums = moe_aligned(s->max_reply, "server's sums", e);
-	if (!s->sums)
+	if (!direct && !s->y)
+		s->y = moe_aligned(s->max_reply, "server's outputs", e);
+	if (!direct && !s->y)
 		return MOE_E_NOMEM;
-	pairs.y = s->sums;
+	pairs.y = direct ? y : s->y;
 	rc = moe_experts_local_pairs(s->c.local, &pairs, e);
-	if (!rc)
-		sum_up(&pairs, s->c.model->hidden, s->met, y);
-	return rc;
+	if (rc || direct)
+		return rc;
+	if (sums) /* the rows of x are not needed any more */
+		sum_up(&pairs, s->c.model->hidden, s->met, s->x);
+	states_put(q->type, y, sums ? s->x : s->y, (size_t)(sums ? q->rows : q->pairs) * q->width);
+	return 0;
 }
 
 static int reply(struct moe_server *s, const struct pending *p, uint64_t now, struct moe_err *e)
@@ -200,7 +212,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 	const struct wire_request *q = &p->q;
 	struct wire_reply a = {
 		.flags = q->flags, .id = q->id, .epoch = q->epoch, .layer = q->layer, .width = q->width,
-		.rows = q->flags & WIRE_PRESUM ? q->rows : q->pairs, .queue_ns = now - p->received_ns,
+		.rows = q->flags & WIRE_PRESUM ? q->rows : q->pairs, .type = q->type, .queue_ns = now - p->received_ns,
 	};
 	unsigned char header[WIRE_HEADER_MAX];
 	size_t bytes = wire_put_reply(&a, header);
@@ -209,7 +221,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 	int rc = message_add(&m, header, bytes, &head, e);
 
 	if (!rc)
-		rc = message_add(&m, NULL, (size_t)a.rows * a.width * sizeof(float), &y, e);
+		rc = message_add(&m, NULL, (size_t)a.rows * a.width * states_bytes(a.type), &y, e);
 	if (!rc)
 		rc = compute(s, q, y, e);
 	if (!rc) {

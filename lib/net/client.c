@@ -126,7 +126,7 @@ int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **o
 	*r = (struct remote){
 		.base.ops = &remote_ops,
 		.terms = {.model = c->model, .identity = c->identity, .mixed_numerics = c->mixed_numerics, .max_rows = c->max_rows},
-		.presum = c->presum, .timeout = c->timeout, .n = c->endpoints->n, .dirty = true,
+		.presum = c->presum, .wire = c->wire, .timeout = c->timeout, .n = c->endpoints->n, .dirty = true,
 	};
 	if (!wire_max_bytes(c->model, c->max_rows, &r->terms.max_request, &r->terms.max_reply))
 		rc = moe_fail(e, MOE_E_RANGE, "messages of %d rows do not fit in memory", c->max_rows);

@@ -26,6 +26,7 @@ struct remote {
 	struct moe_experts base;
 	struct link_terms terms;
 	bool presum;
+	enum moe_wire_type wire;
 	double timeout;
 	void *ctx;
 	struct link *links;      /* [n] */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "net/states.h"
 
 int dispatch_new(int max_rows, int max_k, int experts, int servers, struct dispatch *out, struct moe_err *e)
 {
@@ -158,32 +159,12 @@ int dispatch_cut(struct dispatch *d, const struct moe_batch *b, const int32_t *o
 }
 
 void dispatch_gather(const struct dispatch *d, const struct dispatch_part *p, const struct moe_batch *b, int hidden,
-                     float *x)
+                     enum moe_wire_type type, void *x)
 {
-	size_t n = (size_t)hidden;
+	size_t n = (size_t)hidden, bytes = n * states_bytes(type);
 
 	for (int r = 0; r < p->rows; r++)
-		memcpy(x + (size_t)r * n, b->x + (size_t)d->source[p->first + r] * n, n * sizeof *x);
-}
-
-/* y += row `at` of an answer, which may lie at any address. */
-static void add_row(float *y, const void *answer, int at, int hidden)
-{
-	const unsigned char *p = (const unsigned char *)answer + (size_t)at * (size_t)hidden * sizeof(float);
-
-	for (int i = 0; i < hidden; i++) {
-		float v;
-
-		memcpy(&v, p + (size_t)i * sizeof v, sizeof v);
-		y[i] += v;
-	}
-}
-
-static void take_row(float *y, const void *answer, int at, int hidden)
-{
-	size_t bytes = (size_t)hidden * sizeof(float);
-
-	memcpy(y, (const unsigned char *)answer + (size_t)at * bytes, bytes);
+		states_put(type, (unsigned char *)x + (size_t)r * bytes, b->x + (size_t)d->source[p->first + r] * n, n);
 }
 
 /* Has the server of the row's j-th expert been met at an earlier one? */
@@ -203,32 +184,34 @@ static bool row_is_there(const struct dispatch *d, const int32_t *ids, int k)
 	return true;
 }
 
-static void combine_row(const struct dispatch *d, const struct moe_batch *b, int r, int hidden, bool presum)
+static void combine_row(const struct dispatch *d, const struct moe_batch *b, int r, const struct dispatch_answer *a)
 {
 	const int32_t *ids = b->ids + (size_t)r * (size_t)b->k;
-	float *y = b->y + (size_t)r * (size_t)hidden;
+	size_t n = (size_t)a->hidden, bytes = n * states_bytes(a->type);
+	float *y = b->y + (size_t)r * n;
 
 	for (int j = 0; j < b->k; j++) {
 		const struct dispatch_part *p = &d->parts[d->part_of_expert[ids[j]]];
 		int pair = d->slot[(size_t)r * (size_t)b->k + (size_t)j];
-		int at = presum ? d->row[pair] : pair - p->first;
+		int at = a->presum ? d->row[pair] : pair - p->first;
+		const unsigned char *from = (const unsigned char *)p->y + (size_t)at * bytes;
 
-		if (presum && met_before(d, ids, j))
+		if (a->presum && met_before(d, ids, j))
 			continue;
 		if (j == 0)
-			take_row(y, p->y, at, hidden);
+			states_take(a->type, y, from, n);
 		else
-			add_row(y, p->y, at, hidden);
+			states_add(a->type, y, from, n);
 	}
 }
 
-void dispatch_combine(const struct dispatch *d, const struct moe_batch *b, int hidden, bool presum)
+void dispatch_combine(const struct dispatch *d, const struct moe_batch *b, const struct dispatch_answer *a)
 {
 	for (int r = 0; r < b->rows; r++) {
 		if (b->failed[r])
 			continue;
 		if (row_is_there(d, b->ids + (size_t)r * (size_t)b->k, b->k))
-			combine_row(d, b, r, hidden, presum);
+			combine_row(d, b, r, a);
 		else
 			b->failed[r] = 1;
 	}

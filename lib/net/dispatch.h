@@ -14,7 +14,7 @@ struct dispatch_part {
 	int server;
 	int first, pairs, rows;
 	int next, last;          /* while cutting: where the next expert's pairs begin; the batch row met last */
-	const void *y;           /* the answer, f32 at any alignment: [pairs, H], or [rows, H] summed up; NULL: lost */
+	const void *y;           /* the answer as it came, at any alignment: [pairs, H], or [rows, H] summed up; NULL: lost */
 };
 
 struct dispatch {
@@ -36,12 +36,18 @@ void dispatch_free(struct dispatch *d);
  * Refused: ids that are not ascending experts of the layer. */
 int dispatch_cut(struct dispatch *d, const struct moe_batch *b, const int32_t *owner, int experts, struct moe_err *e);
 
-/* The part's hidden states, [part->rows, hidden]. */
+/* The part's hidden states as they travel, type[part->rows, hidden]. */
 void dispatch_gather(const struct dispatch *d, const struct dispatch_part *p, const struct moe_batch *b, int hidden,
-                     float *x);
+                     enum moe_wire_type type, void *x);
 
+/* How the answers lie there.  presum: servers have summed their experts up. */
+struct dispatch_answer {
+	int hidden;
+	enum moe_wire_type type;
+	bool presum;
+};
 /* y = the first expert's gated output, then plus the others in ascending order: compute's rule, bit for bit.  presum: the
  * servers' sums instead, in the order in which the row meets them.  Rows with a lost part get failed = 1. */
-void dispatch_combine(const struct dispatch *d, const struct moe_batch *b, int hidden, bool presum);
+void dispatch_combine(const struct dispatch *d, const struct moe_batch *b, const struct dispatch_answer *a);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/client.h"
+#include "net/states.h"
 
 #define LONGEST_POLL_MS 1000
 
@@ -113,9 +114,9 @@ static int fill_message(const struct remote *r, const struct flight *f, const st
 		.flags = r->presum ? WIRE_PRESUM : 0, .id = f->ticket, .epoch = r->terms.identity.epoch,
 		.instance = r->links[p->server].welcome.instance, .trace = f->b.trace, .remaining_ns = remaining(f),
 		.layer = (uint32_t)f->b.layer, .rows = (uint32_t)p->rows, .width = (uint32_t)r->terms.model->hidden,
-		.pairs = (uint32_t)p->pairs, .priority = f->b.priority,
+		.pairs = (uint32_t)p->pairs, .priority = f->b.priority, .type = r->wire,
 	};
-	size_t list = (size_t)p->pairs * 4, x = (size_t)p->rows * (size_t)r->terms.model->hidden * sizeof(float);
+	size_t list = (size_t)p->pairs * 4, row = (size_t)r->terms.model->hidden * states_bytes(r->wire);
 	unsigned char header[WIRE_HEADER_MAX];
 	void *to;
 	int rc = message_add(m, header, wire_put_request(&q, header), NULL, e);
@@ -127,9 +128,9 @@ static int fill_message(const struct remote *r, const struct flight *f, const st
 	if (!rc)
 		rc = message_add(m, d->weight + p->first, list, NULL, e);
 	if (!rc)
-		rc = message_add(m, NULL, x, &to, e);
+		rc = message_add(m, NULL, (size_t)p->rows * row, &to, e);
 	if (!rc)
-		dispatch_gather(d, p, &f->b, r->terms.model->hidden, to);
+		dispatch_gather(d, p, &f->b, r->terms.model->hidden, r->wire, to);
 	return rc;
 }
 
@@ -236,9 +237,10 @@ static void give_up(struct remote *r, struct flight *f)
 
 static int finish(struct remote *r, struct flight *f, struct moe_err *e)
 {
+	const struct dispatch_answer a = {.hidden = r->terms.model->hidden, .type = r->wire, .presum = r->presum};
 	int code = f->why.code;
 
-	dispatch_combine(&f->d, &f->b, r->terms.model->hidden, r->presum);
+	dispatch_combine(&f->d, &f->b, &a);
 	if (code && e)
 		*e = f->why;
 	clear(f);

@@ -63,7 +63,7 @@ static bool fits(const struct remote *r, const struct flight *f, int part, const
 	int rows = r->presum ? p->rows : p->pairs;
 
 	return a->rows == (uint32_t)rows && a->width == (uint32_t)r->terms.model->hidden &&
-	       a->layer == (uint32_t)f->b.layer && a->epoch == r->terms.identity.epoch &&
+	       a->layer == (uint32_t)f->b.layer && a->epoch == r->terms.identity.epoch && a->type == r->wire &&
 	       ((a->flags & WIRE_PRESUM) != 0) == r->presum;
 }
 

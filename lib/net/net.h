@@ -53,6 +53,7 @@ struct moe_remote_config {
 	struct moe_identity identity;
 	bool mixed_numerics;         /* accept servers of another numerics id */
 	bool presum;                 /* let a server add its own experts up: fewer bytes, last bits may differ */
+	enum moe_wire_type wire;     /* of hidden states in both directions (doc/numerics.md) */
 	double connect_timeout;      /* seconds for all servers to answer the handshake */
 	double timeout;              /* seconds a batch may take when it has no deadline of its own */
 	int max_rows;                /* most rows of a batch */

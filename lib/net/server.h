@@ -22,8 +22,8 @@ struct moe_server {
 	size_t max_request, max_reply;
 	struct queue queue;
 	bool draining;
-	/* Copies of what came unaligned, and pairs to be summed up. */
-	float *x, *weight, *sums;
+	/* Copies of what came unaligned or narrow, and outputs before they are summed up or rounded. */
+	float *x, *weight, *y;
 	int32_t *expert, *row;
 	uint8_t *met;
 	_Atomic uint64_t batches, rows, pairs, refused, bytes_in, bytes_out;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "net/states.h"
 
 /* Arrays (rows, weights, hidden states) go out as they lie in memory. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays on the wire are little-endian, and so must hosts be");
@@ -302,7 +303,7 @@ size_t wire_put_request(const struct wire_request *r, void *header)
 	put32(p + 64, r->width);
 	put32(p + 68, r->pairs);
 	put32(p + 72, (uint32_t)r->priority);
-	put32(p + 76, WIRE_F32);
+	put32(p + 76, (uint32_t)r->type);
 	return n;
 }
 
@@ -316,8 +317,8 @@ static int check_shape(const struct wire_request *r, uint32_t dtype, const struc
 {
 	const struct moe_ffn *ffn;
 
-	if (dtype != WIRE_F32)
-		return moe_fail(e, MOE_E_UNSUPPORTED, "dtype %u, this server takes f32 (%d)", dtype, WIRE_F32);
+	if (dtype >= MOE_WIRE_TYPES)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "dtype %u, this server takes f32 (0), f16 (1) and bf16 (2)", dtype);
 	if (r->layer >= (uint32_t)l->model->n_layers)
 		return moe_fail(e, MOE_E_RANGE, "layer %u, the model has %d", r->layer, l->model->n_layers);
 	ffn = &l->model->layers[r->layer].ffn;
@@ -339,7 +340,7 @@ static int check_frames(const struct wire_request *r, const struct wire_frame *f
 	static const char *const names[] = {"header", "experts", "rows", "weights", "hidden states"};
 	size_t list = (size_t)r->pairs * 4, x;
 
-	if (!moe_mul_size((size_t)r->rows * 4, r->width, &x))
+	if (!moe_mul_size((size_t)r->rows * states_bytes(r->type), r->width, &x))
 		return moe_fail(e, MOE_E_RANGE, "%u rows of %u do not fit in memory", r->rows, r->width);
 	for (int i = 1; i < WIRE_MAX_FRAMES; i++) {
 		size_t want = i == 4 ? x : list;
@@ -399,6 +400,8 @@ int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits
 	if (!rc)
 		rc = check_shape(out, get32(p + 76), limits, e);
 	if (!rc)
+		out->type = (enum moe_wire_type)get32(p + 76);
+	if (!rc)
 		rc = check_frames(out, f, e);
 	return rc ? rc : check_pairs(out, limits, e);
 }
@@ -414,7 +417,7 @@ size_t wire_put_reply(const struct wire_reply *r, void *header)
 	put32(p + 32, r->layer);
 	put32(p + 36, r->rows);
 	put32(p + 40, r->width);
-	put32(p + 44, WIRE_F32);
+	put32(p + 44, (uint32_t)r->type);
 	put64(p + 48, r->queue_ns);
 	put64(p + 56, r->compute_ns);
 	return n;
@@ -434,9 +437,10 @@ int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, st
 		.flags = head.flags, .id = head.id, .epoch = get64(p + 24), .layer = get32(p + 32), .rows = get32(p + 36),
 		.width = get32(p + 40), .queue_ns = get64(p + 48), .compute_ns = get64(p + 56), .y = f[1].data,
 	};
-	if (get32(p + 44) != WIRE_F32)
+	if (get32(p + 44) >= MOE_WIRE_TYPES)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "reply of dtype %u", get32(p + 44));
-	if (!moe_mul_size((size_t)out->rows * 4, out->width, &want) || f[1].size != want)
+	out->type = (enum moe_wire_type)get32(p + 44);
+	if (!moe_mul_size((size_t)out->rows * states_bytes(out->type), out->width, &want) || f[1].size != want)
 		return moe_fail(e, MOE_E_INPUT, "reply of %u rows of %u has %zu bytes", out->rows, out->width, f[1].size);
 	return skip_exts(f, REPLY_BYTES, e);
 }
@@ -463,34 +467,4 @@ int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, st
 	out->id = head.id;
 	out->code = code >= MOE_E_INPUT && code <= MOE_E_MISSING ? (int)code : MOE_E_PEER;
 	return get_text(f, ERROR_BYTES, EXT_TEXT, out->text, sizeof out->text, e);
-}
-
-/* ---- sizes ---- */
-
-static size_t larger(size_t a, size_t b)
-{
-	return a > b ? a : b;
-}
-
-int wire_top_k(const struct moe_model *m)
-{
-	int k = 1;
-
-	for (int i = 0; i < m->n_layers; i++)
-		if (m->layers[i].ffn.gate.top_k > k)
-			k = m->layers[i].ffn.gate.top_k;
-	return k;
-}
-
-bool wire_max_bytes(const struct moe_model *m, int max_rows, size_t *request, size_t *reply)
-{
-	size_t row = (size_t)m->hidden * 4, pairs, held, x, y;
-
-	if (!moe_mul_size((size_t)m->n_layers * 8, (size_t)moe_model_max_experts(m), &held) ||
-	    !moe_mul_size((size_t)max_rows, (size_t)wire_top_k(m), &pairs) || !moe_mul_size((size_t)max_rows, row, &x) ||
-	    !moe_mul_size(pairs, row, &y))
-		return false;
-	*request = larger(larger(x, pairs * 4), WIRE_HEADER_MAX);
-	*reply = larger(larger(y, held), WIRE_HEADER_MAX);
-	return true;
 }

@@ -19,7 +19,9 @@
 #define WIRE_HEADER_MAX 1024     /* bytes, enough for any first frame that we write */
 #define WIRE_TEXT 256            /* most bytes of an error's words */
 #define WIRE_FOREVER UINT64_MAX  /* remaining time of a request without a deadline */
-#define WIRE_F32 0               /* the only dtype so far */
+
+/* On the wire a dtype is its enum moe_wire_type. */
+_Static_assert(MOE_WIRE_F32 == 0 && MOE_WIRE_F16 == 1 && MOE_WIRE_BF16 == 2, "these numbers are the protocol's");
 
 enum wire_kind { WIRE_HELLO = 1, WIRE_WELCOME, WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR };
 
@@ -73,11 +75,12 @@ struct wire_request {
 	uint64_t remaining_ns;   /* WIRE_FOREVER: no deadline */
 	uint32_t layer, rows, width, pairs;
 	int32_t priority;
+	enum moe_wire_type type; /* of the hidden states, and of the answer that is wanted */
 	/* after decoding, into the frames, unaligned: */
 	const void *expert;      /* u32[pairs] */
 	const void *row;         /* u32[pairs] */
 	const void *weight;      /* f32[pairs] */
-	const void *x;           /* f32[rows, width] */
+	const void *x;           /* type[rows, width] */
 };
 /* What a server knows of itself, to check a request by. */
 struct wire_limits {
@@ -98,8 +101,9 @@ struct wire_reply {
 	uint32_t flags;
 	uint64_t id, epoch;
 	uint32_t layer, rows, width; /* rows: of y, pairs or with WIRE_PRESUM rows */
+	enum moe_wire_type type;
 	uint64_t queue_ns, compute_ns;
-	const void *y;           /* f32[rows, width], unaligned */
+	const void *y;           /* type[rows, width], unaligned */
 };
 size_t wire_put_reply(const struct wire_reply *r, void *header);
 int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, struct moe_err *e);
@@ -117,7 +121,8 @@ int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, st
 
 /* Most experts of a row in any layer; at least 1. */
 int wire_top_k(const struct moe_model *m);
-/* Most bytes of a frame to a server, and from it, for a model and the most rows of a message. False: overflow. */
+/* Most bytes of a frame to a server, and from it, for a model and the most rows of a message, of the widest type.
+ * False: overflow. */
 bool wire_max_bytes(const struct moe_model *m, int max_rows, size_t *request, size_t *reply);
 
 #endif

@@ -27,6 +27,7 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 		.model = r->model,
 		.mixed_numerics = c->mixed_numerics,
 		.presum = c->presum,
+		.wire = r->numerics.wire,
 		.connect_timeout = c->timeout,
 		.timeout = c->timeout,
 		.max_rows = max_rows,
@@ -54,7 +55,7 @@ static int set_ctx(struct moe_run *r, struct moe_engine_config *c, struct moe_er
 	return 0;
 }
 
-int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, struct moe_err *e)
+int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, const char *wire, struct moe_err *e)
 {
 	c->numerics = exact ? (struct moe_numerics)MOE_NUMERICS_EXACT : (struct moe_numerics)MOE_NUMERICS_INIT;
 	c->kv_by_weights = !exact && !kv;
@@ -62,6 +63,14 @@ int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, struc
 		return moe_fail(e, MOE_E_RANGE, "--kv %s: not f32, f16, bf16 or q8", kv);
 	if (exact && c->numerics.kv != MOE_KV_F32)
 		return moe_fail(e, MOE_E_RANGE, "--exact keeps keys and values in f32, --kv %s does not", kv);
+	if (wire && !moe_wire_type_parse(wire, &c->numerics.wire))
+		return moe_fail(e, MOE_E_RANGE, "--wire %s: not f32, f16 or bf16", wire);
+	if (c->numerics.wire == MOE_WIRE_F32)
+		return 0;
+	if (exact)
+		return moe_fail(e, MOE_E_RANGE, "--exact sends hidden states in f32, --wire %s does not", wire);
+	if (!c->hosts && !c->n_connect)
+		return moe_fail(e, MOE_E_RANGE, "--wire %s needs servers (--hosts or --connect)", wire);
 	return 0;
 }
 
@@ -88,6 +97,8 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	engine.step_timeout = c->timeout;
 	r->numerics = c->numerics;
 	r->remote = c->hosts || c->n_connect > 0;
+	if (!r->remote && r->numerics.wire != MOE_WIRE_F32)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "without servers no hidden states travel, and none are rounded");
 	int rc = moe_source_open(c->shards, &r->source, e);
 	if (rc)
 		return rc;

@@ -22,7 +22,7 @@ struct moe_run_config {
 	bool presum, mixed_numerics;
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
 	int threads;                 /* 0: all cores */
-	struct moe_numerics numerics;
+	struct moe_numerics numerics; /* wire other than f32: only with servers (MOE_E_UNSUPPORTED) */
 	bool kv_by_weights;          /* numerics.kv is not given: f32 for attention weights in f32, else f16 */
 	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout and kv are set here */
 };
@@ -41,9 +41,9 @@ struct moe_run {
 	int ctx;
 };
 
-/* What --exact and --kv (a name, or NULL) say, into numerics and kv_by_weights.  MOE_E_RANGE: no such type, or one that
- * is not exact. */
-int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, struct moe_err *e);
+/* What --exact, --kv and --wire (names, or NULL) say, into numerics and kv_by_weights; c says already whether there are servers.
+ * MOE_E_RANGE: no such type, one that is not exact, or a narrow wire where nothing travels. */
+int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, const char *wire, struct moe_err *e);
 
 /* Open everything, what can be refused most cheaply first; memory is planned before it is taken.  *out: caller owns,
  * moe_run_close.  On failure nothing stays open. */

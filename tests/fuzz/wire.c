@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/states.h"
 #include "net/wire.h"
 
 static struct moe_layer layers[3] = {
@@ -39,7 +40,7 @@ static void check_request(const struct wire_request *r)
 		demand(word(r->expert, i) < 6 && has[r->layer * 6 + word(r->expert, i)]);
 		(void)word(r->weight, i);
 	}
-	for (size_t i = 0; i < (size_t)r->rows * r->width * 4; i++)
+	for (size_t i = 0; i < (size_t)r->rows * r->width * states_bytes(r->type); i++)
 		sum ^= ((const unsigned char *)r->x)[i];
 	(void)sum;
 }
@@ -66,7 +67,7 @@ static void decode(struct wire_frame *f, int n)
 	if (wire_get_request(f, n, &limits, &request, &stale, &e) == 0)
 		check_request(&request);
 	if (wire_get_reply(f, n, &reply, &e) == 0)
-		demand(f[1].size == (size_t)reply.rows * reply.width * 4);
+		demand(f[1].size == (size_t)reply.rows * reply.width * states_bytes(reply.type));
 	if (wire_get_error(f, n, &error, &e) == 0)
 		demand(strlen(error.text) < WIRE_TEXT && error.code >= MOE_E_INPUT && error.code <= MOE_E_MISSING);
 }

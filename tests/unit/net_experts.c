@@ -1,4 +1,5 @@
 /* Experts on servers give what experts in this process give, bit for bit. */
+#include "net/states.h"
 #include "net_rig.h"
 
 static void the_same_bits_from_1_2_3_servers(void **state)
@@ -71,6 +72,109 @@ static void presum_of_one_server_is_exact(void **state)
 	c.presum = true;
 	assert_int_equal(moe_experts_remote(&c, &x, NULL), 0);
 	work_new(h, &w, MAX_ROWS, 6);
+	assert_int_equal(run(x, &w.b, NULL), 0);
+	assert_right(h, &w);
+	work_free(&w);
+	x->ops->close(x);
+	moe_endpoints_free(&to);
+	served_end(&s);
+}
+
+/* What must come of a batch when hidden states travel as `type`: x is rounded, every gated output is rounded, and they are
+ * added in ascending order of experts. */
+static void expect_rounded(const struct here *h, struct work *w, enum moe_wire_type type)
+{
+	size_t n = (size_t)h->hidden;
+	float *x = moe_calloc(n, sizeof *x, "test", NULL), *y = moe_calloc(n, sizeof *y, "test", NULL);
+	uint16_t *travels = moe_calloc(n, sizeof(float), "test", NULL);
+
+	assert_true(x && y && travels);
+	for (int r = 0; r < w->b.rows; r++) {
+		float *want = w->want + (size_t)r * n;
+		int32_t row = 0;
+
+		states_put(type, travels, w->x + (size_t)r * n, n);
+		states_take(type, x, travels, n);
+		for (int j = 0; j < h->k; j++) {
+			struct moe_pairs p = {.layer = h->moe_layer, .rows = 1, .n = 1, .x = x, .expert = w->ids + r * h->k + j,
+			                      .row = &row, .weight = w->weights + r * h->k + j, .y = y};
+
+			assert_int_equal(moe_experts_local_pairs(h->local, &p, NULL), 0);
+			states_put(type, travels, y, n);
+			(j ? states_add : states_take)(type, want, travels, n);
+		}
+	}
+	free(x);
+	free(y);
+	free(travels);
+}
+
+/* The same work over n servers; returns the bytes that travelled. */
+static uint64_t rounded_by(const struct here *h, int n, enum moe_wire_type type)
+{
+	struct moe_endpoints to = endpoints(h, n);
+	struct moe_remote_config c = client_config(h, &to);
+	struct served s[MAX_SERVERS];
+	struct moe_remote_stats stats;
+	struct moe_experts *x;
+
+	for (int i = 0; i < n; i++)
+		served_start(h, &s[i], i, n);
+	c.wire = type;
+	assert_int_equal(moe_experts_remote(&c, &x, NULL), 0);
+	for (int rows = 1; rows <= MAX_ROWS; rows += 11) {
+		struct work w;
+
+		work_new(h, &w, rows, (uint32_t)rows);
+		expect_rounded(h, &w, type);
+		assert_int_equal(run(x, &w.b, NULL), 0);
+		assert_right(h, &w);
+		work_free(&w);
+	}
+	stats = moe_experts_remote_stats(x);
+	x->ops->close(x);
+	moe_endpoints_free(&to);
+	for (int i = 0; i < n; i++)
+		served_end(&s[i]);
+	return stats.bytes_out + stats.bytes_in;
+}
+
+static void narrow_types_round_the_same_over_any_servers(void **state)
+{
+	const struct here *h = *state;
+
+	for (int n = 1; n <= MAX_SERVERS; n++) {
+		uint64_t whole = rounded_by(h, n, MOE_WIRE_F32), half = rounded_by(h, n, MOE_WIRE_F16);
+
+		/* Headers and lists stay as they are. */
+		assert_true(half * 10 < whole * 7);
+		assert_true(rounded_by(h, n, MOE_WIRE_BF16) == half);
+	}
+}
+
+/* One server sums all of a row in f32 and rounds once. */
+static void presum_rounds_the_sums(void **state)
+{
+	const struct here *h = *state;
+	struct moe_endpoints to = endpoints(h, 1);
+	struct moe_remote_config c = client_config(h, &to);
+	size_t n = (size_t)h->hidden;
+	struct moe_experts *x;
+	struct served s;
+	struct work w;
+
+	served_start(h, &s, 0, 1);
+	c.presum = true;
+	c.wire = MOE_WIRE_BF16;
+	assert_int_equal(moe_experts_remote(&c, &x, NULL), 0);
+	work_new(h, &w, MAX_ROWS, 6);
+	for (size_t i = 0; i < MAX_ROWS * n; i++) /* now both ends have the same x */
+		w.x[i] = moe_bf16_to_f32(moe_f32_to_bf16(w.x[i]));
+	w.b.y = w.want;
+	assert_int_equal(run(h->local, &w.b, NULL), 0);
+	w.b.y = w.y;
+	for (size_t i = 0; i < MAX_ROWS * n; i++)
+		w.want[i] = moe_bf16_to_f32(moe_f32_to_bf16(w.want[i]));
 	assert_int_equal(run(x, &w.b, NULL), 0);
 	assert_right(h, &w);
 	work_free(&w);
@@ -248,6 +352,8 @@ int main(void)
 		cmocka_unit_test(the_same_bits_from_1_2_3_servers),
 		cmocka_unit_test(presum_is_close_and_smaller),
 		cmocka_unit_test(presum_of_one_server_is_exact),
+		cmocka_unit_test(narrow_types_round_the_same_over_any_servers),
+		cmocka_unit_test(presum_rounds_the_sums),
 		cmocka_unit_test(batches_overlap),
 		cmocka_unit_test(one_message_per_server_and_batch),
 		cmocka_unit_test(the_lowest_rank_of_replicas_is_asked),

@@ -105,7 +105,7 @@ static void a_batch_is_cut_by_owner(void **state)
 	for (int i = 0; i < 6; i++)
 		if (i != 3)
 			assert_int_equal(d.source[i], source[i]);
-	dispatch_gather(&d, &d.parts[0], &b, HIDDEN, gathered);
+	dispatch_gather(&d, &d.parts[0], &b, HIDDEN, MOE_WIRE_F32, gathered);
 	assert_true(gathered[0] == 10 && gathered[2] == 30 && gathered[5] == 41);
 	dispatch_free(&d);
 }
@@ -119,6 +119,7 @@ static void lost_parts_fail_their_rows_only(void **state)
 	float y[2 * HIDDEN];
 	uint8_t failed[2];
 	struct moe_batch b = {.rows = 2, .k = 1, .x = x, .ids = ids, .weights = weights, .y = y, .failed = failed};
+	const struct dispatch_answer plain = {.hidden = HIDDEN, .type = MOE_WIRE_F32};
 	struct dispatch d;
 
 	(void)state;
@@ -126,7 +127,7 @@ static void lost_parts_fail_their_rows_only(void **state)
 	assert_int_equal(dispatch_cut(&d, &b, owner, 2, NULL), 0);
 	memcpy(answer + 1, values, sizeof values);
 	d.parts[0].y = answer + 1;
-	dispatch_combine(&d, &b, HIDDEN, false);
+	dispatch_combine(&d, &b, &plain);
 	assert_true(!failed[0] && failed[1]);
 	assert_memory_equal(y, values, sizeof values);
 	dispatch_free(&d);

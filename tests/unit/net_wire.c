@@ -157,6 +157,28 @@ static void reply_round_trip(void **state)
 	drop(&b);
 }
 
+static void narrow_types_have_half_the_bytes(void **state)
+{
+	struct wire_reply in = {.rows = 3, .width = HIDDEN, .type = MOE_WIRE_BF16}, reply;
+	unsigned char header[WIRE_HEADER_MAX];
+	struct wire_request out;
+	struct bent b;
+	bool stale;
+
+	(void)state;
+	make_request(&b);
+	set(&b, 0, 76, MOE_WIRE_F16, 4);
+	resize(&b, 4, sizeof x / 2);
+	assert_int_equal(wire_get_request(b.f, b.n, &limits, &out, &stale, NULL), 0);
+	assert_int_equal(out.type, MOE_WIRE_F16);
+	drop(&b);
+	add(&b, header, wire_put_reply(&in, header));
+	add(&b, x, sizeof x / 2);
+	assert_int_equal(wire_get_reply(b.f, b.n, &reply, NULL), 0);
+	assert_int_equal(reply.type, MOE_WIRE_BF16);
+	drop(&b);
+}
+
 static void error_round_trip(void **state)
 {
 	struct wire_error in = {.flags = WIRE_HELLO_AGAIN, .id = 41, .code = MOE_E_BUSY, .text = "not\nnow"}, out;
@@ -263,7 +285,9 @@ static const struct bend {
 	{0, 68, UINT32_MAX, 4, MOE_E_RANGE, "pairs"},
 	{0, 68, 3, 4, MOE_E_INPUT, "experts"},
 	{0, 68, 5, 4, MOE_E_INPUT, "experts"},
-	{0, 76, 1, 4, MOE_E_UNSUPPORTED, "dtype 1"},
+	{0, 76, MOE_WIRE_BF16, 4, MOE_E_INPUT, "hidden states"},      /* has as many bytes as f32 */
+	{0, 76, MOE_WIRE_TYPES, 4, MOE_E_UNSUPPORTED, "dtype 3"},
+	{0, 76, UINT32_MAX, 4, MOE_E_UNSUPPORTED, "dtype"},
 	{1, 0, 1, 4, MOE_E_INPUT, "not ascending"},                   /* (1,2) (1,0) */
 	{1, 4, 2, 4, MOE_E_MISSING, "layer 0 expert 2 is not held"},
 	{1, 12, WIDE, 4, MOE_E_RANGE, "expert 6"},
@@ -396,8 +420,13 @@ static void malformed_replies_are_refused(void **state)
 	assert_int_equal(wire_get_reply(b.f, b.n, &out, &e), MOE_E_INPUT);
 	set(&b, 0, 40, UINT32_MAX, 4);
 	assert_int_equal(wire_get_reply(b.f, b.n, &out, &e), MOE_E_INPUT);
-	set(&b, 0, 44, 1, 4);
+	set(&b, 0, 44, MOE_WIRE_TYPES, 4);
 	assert_int_equal(wire_get_reply(b.f, b.n, &out, &e), MOE_E_UNSUPPORTED);
+	drop(&b);
+	add(&b, header, wire_put_reply(&in, header));
+	add(&b, x, sizeof x);
+	set(&b, 0, 44, MOE_WIRE_F16, 4);
+	assert_int_equal(wire_get_reply(b.f, b.n, &out, &e), MOE_E_INPUT); /* has as many bytes as f32 */
 	drop(&b);
 }
 
@@ -434,6 +463,7 @@ int main(void)
 		cmocka_unit_test(hello_round_trip),
 		cmocka_unit_test(request_round_trip),
 		cmocka_unit_test(reply_round_trip),
+		cmocka_unit_test(narrow_types_have_half_the_bytes),
 		cmocka_unit_test(error_round_trip),
 		cmocka_unit_test(the_longest_error_fits),
 		cmocka_unit_test(unknown_extensions_are_skipped),

@@ -30,7 +30,7 @@ struct bench_row {
 };
 
 struct bench_options {
-	const char *model, *hosts, *kv, *format, *prompts, *generates, *batches, *threads;
+	const char *model, *hosts, *kv, *format, *prompts, *generates, *batches, *threads, *wire;
 	struct moe_strings connect;
 	int64_t repetitions, chunk;
 	double timeout;

@@ -29,6 +29,7 @@ static const struct moe_opt options[] = {
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"wire", 0, MOE_OPT_STR, &opt.wire, "TYPE", "hidden states to and from servers: f32, f16 or bf16 (f32)", 0, 0},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{0},
 };
@@ -55,8 +56,8 @@ int main(int argc, char **argv)
 	if (bench_format_parse(opt.format) < 0)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	struct moe_err e = MOE_ERR_INIT;
-	struct moe_run_config numerics;
-	if (bench_check_lists(&opt, &e) || moe_run_numerics(&numerics, false, opt.kv, &e))
+	struct moe_run_config numerics = {.hosts = opt.hosts, .n_connect = opt.connect.n};
+	if (bench_check_lists(&opt, &e) || moe_run_numerics(&numerics, false, opt.kv, opt.wire, &e))
 		return moe_usage(&tool, "%s", e.msg);
 
 	rc = bench_run(&opt, &e);

@@ -188,7 +188,7 @@ static int with_threads(struct printer *p, const struct lists *l, int threads, s
 		.engine = {.max_sequences = (int)most(l->b, l->nb), .ctx = longest > generated ? longest : generated,
 		           .chunk = (int)o->chunk, .on_event = on_event, .ctx_event = &p->watch},
 	};
-	int rc = moe_run_numerics(&c, false, o->kv, e);
+	int rc = moe_run_numerics(&c, false, o->kv, o->wire, e);
 	rc = rc ? rc : moe_run_open(&c, &p->run, e);
 	if (rc)
 		return rc;
