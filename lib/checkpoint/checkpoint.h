@@ -195,7 +195,7 @@ void moe_base_free(struct moe_base_weights *b);
 
 /* ---- synthetic checkpoints ---- */
 
-/* SPEC: NAME[,layers=N][,seed=S][,dtype=bf16|f32|f16][,fused] with NAME one of moe_synth_names ("mixtral-8x7b", ...,
+/* SPEC: NAME[,layers=N][,seed=S][,dtype=bf16|f32|f16][,fused][,heavy] with NAME one of moe_synth_names ("mixtral-8x7b", ...,
  * "mixtral-mini", "qwen3moe-mini", "tiny-mixtral", "tiny-qwen3-moe", "tiny-qwen2-moe", "tiny-olmoe"). */
 const char *const *moe_synth_names(void);            /* NULL-terminated */
 /* Only its model description, as if its config.json had been read. */

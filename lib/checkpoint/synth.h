@@ -13,6 +13,7 @@ struct moe_synth_spec {
 	uint64_t seed;
 	enum moe_dtype dtype;
 	bool fused;
+	bool heavy;                 /* weights with heavy tails */
 };
 int moe_synth_parse(const char *spec, struct moe_synth_spec *out, struct moe_err *e);
 

@@ -1,4 +1,4 @@
-/* NAME[,layers=N][,seed=S][,dtype=T][,fused] */
+/* NAME[,layers=N][,seed=S][,dtype=T][,fused][,heavy] */
 #include <string.h>
 
 #include "base/opts.h"
@@ -24,6 +24,8 @@ static int parse_option(const char *word, struct moe_synth_spec *s, struct moe_e
 
 	if (strcmp(word, "fused") == 0) {
 		s->fused = good = true;
+	} else if (strcmp(word, "heavy") == 0) {
+		s->heavy = good = true;
 	} else if (strncmp(word, "layers=", 7) == 0) {
 		good = moe_parse_int(word + 7, 1, 4096, &n);
 		s->layers = good ? (int)n : 0;

@@ -22,6 +22,13 @@ static uint64_t mix(uint64_t x)
 struct stream {
 	uint64_t key;
 	float mean, scale;
+	bool heavy;
+};
+
+/* Factors that make heavy tails of a normal distribution, one in two, one in four ... elements each: powers of sqrt 2,
+ * together of mean square 1. */
+static const float tails[8] = {
+	0.47140452f, 0.66666667f, 0.94280904f, 1.33333333f, 1.88561808f, 2.66666667f, 3.77123617f, 5.33333333f,
 };
 
 /* About normal with deviation 1: the sum of four uniform 16-bit numbers, centred, has deviation 37837. */
@@ -30,7 +37,11 @@ static float value(const struct stream *s, uint64_t i)
 	uint64_t r = mix(s->key + (i + 1) * STEP);
 	int32_t sum = (int32_t)((r & 0xffff) + (r >> 16 & 0xffff) + (r >> 32 & 0xffff) + (r >> 48));
 
-	return s->mean + (float)(2 * sum - 4 * 65535) * s->scale;
+	float f = (float)(2 * sum - 4 * 65535) * s->scale;
+
+	if (s->heavy)
+		f *= tails[__builtin_ctz((unsigned)mix(r + STEP) | 1u << 7)];
+	return s->mean + f;
 }
 
 /* Chosen so that activations stay near 1 through any number of layers and the head is decided but not certain. */
@@ -59,6 +70,7 @@ static struct stream stream_of(const struct moe_synth_plan *p, struct moe_tensor
 	for (const char *c = name; *c; c++) /* FNV-1a */
 		s.key = (s.key ^ (unsigned char)*c) * 0x100000001b3u;
 	s.key = mix(s.key ^ mix(p->spec.seed + STEP));
+	s.heavy = p->spec.heavy && ndim > 1 && id.role != MOE_R_EMBED && id.role != MOE_R_GATE;
 	s.mean = ndim == 1 && !is_bias ? 1 : 0; /* norms scale */
 	s.scale = (float)((ndim == 1 ? 0.1 : deviation(&p->model, id.role, shape[1])) / (2 * 37837.0));
 	return s;

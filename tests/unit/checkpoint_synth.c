@@ -82,6 +82,7 @@ static void known_bytes(void **state)
 		{"tiny-qwen3-moe,seed=7", 0xb93d9dd9b6727a83},
 		{"tiny-qwen2-moe,dtype=f16,layers=2", 0x8cf2bc5fd5daa715},
 		{"tiny-olmoe,dtype=f32,fused", 0x6f52b2a01eeb4885},
+		{"tiny-qwen3-moe,heavy", 0xce8457ce069f9b9b},
 	};
 
 	(void)state;

@@ -52,5 +52,6 @@ void bench_roofs_log(const struct moe_roofs *r);
 int bench_synth_main(int argc, char **argv);
 int bench_kernels_main(int argc, char **argv);
 int bench_hardware_main(int argc, char **argv);
+int bench_divergence_main(int argc, char **argv);
 
 #endif

@@ -13,6 +13,7 @@ static const char *const usage[] = {
 	"moe-bench hardware [OPTION...]",
 	"moe-bench kernels [OPTION...]",
 	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
+	"moe-bench divergence -m REFERENCE [OPTION...] SHARDS...",
 	NULL,
 };
 
@@ -39,7 +40,10 @@ static const struct moe_tool tool = {"moe-bench", usage, "Measures mixture-of-ex
 static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
-} commands[] = {{"synth", bench_synth_main}, {"kernels", bench_kernels_main}, {"hardware", bench_hardware_main}};
+} commands[] = {
+	{"synth", bench_synth_main}, {"kernels", bench_kernels_main}, {"hardware", bench_hardware_main},
+	{"divergence", bench_divergence_main},
+};
 
 int main(int argc, char **argv)
 {

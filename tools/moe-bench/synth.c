@@ -11,7 +11,7 @@
 static struct {
 	const char *like, *config, *dtype;
 	int64_t layers, seed;
-	bool fused, list;
+	bool fused, heavy, list;
 } opt = {.seed = 0};
 
 static const char *const usage[] = {
@@ -27,6 +27,7 @@ static const struct moe_opt options[] = {
 	{"layers", 0, MOE_OPT_INT, &opt.layers, "N", "with N layers (default: the model's)", 1, 4096},
 	{"seed", 0, MOE_OPT_INT, &opt.seed, "S", "random seed (0)", 0, 9007199254740992.0},
 	{"dtype", 0, MOE_OPT_STR, &opt.dtype, "TYPE", "bf16, f16 or f32 (bf16)", 0, 0},
+	{"heavy", 0, MOE_OPT_FLAG, &opt.heavy, NULL, "weights with heavy tails", 0, 0},
 	{"fused", 0, MOE_OPT_FLAG, &opt.fused, NULL, "all experts of a layer in one tensor", 0, 0},
 	{"list", 0, MOE_OPT_FLAG, &opt.list, NULL, "print the names --like knows", 0, 0},
 	{0},
@@ -45,6 +46,8 @@ static char *make_spec(struct moe_err *e)
 		rc = moe_buf_printf(&b, e, ",dtype=%s", opt.dtype);
 	if (!rc && opt.fused)
 		rc = moe_buf_printf(&b, e, ",fused");
+	if (!rc && opt.heavy)
+		rc = moe_buf_printf(&b, e, ",heavy");
 	return b.data;
 }
 
