@@ -41,6 +41,10 @@ isa_x86  = $(if $(filter x86_64 amd64,$(shell uname -m)),1)
 $(B)/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mfma -mf16c -O3)
 $(B)/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -O3)
 $(B)/lib/compute/cpu/isa_base.o:   isaflags = -O3
+# So is lib/tensor/search_*.c.  -Wno-psabi: how vectors cross calls is no matter where none does.
+$(B)/lib/tensor/search_avx2.o:     isaflags = $(if $(isa_x86),-mavx2) -O3 -Wno-psabi
+$(B)/lib/tensor/search_avx512.o:   isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2) -O3 -Wno-psabi
+$(B)/lib/tensor/search_base.o:     isaflags = -O3 -Wno-psabi
 # Its loops are to become vectors.
 $(B)/lib/net/states.o:             isaflags = -O3
 
@@ -92,6 +96,8 @@ fuzzers = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*.c))
 fuzz_o  = $(patsubst %.c,build/fuzz/o/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
 build/fuzz/o/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mfma -mf16c)
 build/fuzz/o/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
+build/fuzz/o/lib/tensor/search_avx2.o:     isaflags = $(if $(isa_x86),-mavx2)
+build/fuzz/o/lib/tensor/search_avx512.o:   isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2)
 build/fuzz/o/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZCC,$<)$(FUZZ_CC) $(cppflags) -std=c11 -ffp-contract=off -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(isaflags) -MMD -MP -c -o $@ $<

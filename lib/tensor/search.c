@@ -1,0 +1,37 @@
+/* Scales as they are stored, and which of the searches this machine can run. */
+#include <stdlib.h>
+
+#include "search.h"
+
+#define MOST_SCALE 0x7bff /* as bf16: 255 * 2^113, of which 128 times is still finite */
+
+uint16_t moe_block_scale(float x, float unit)
+{
+	uint16_t h = moe_f32_to_bf16((float)((double)x / (double)unit));
+
+	return h < 1 ? 1 : h > MOST_SCALE ? MOST_SCALE : h;
+}
+
+#if defined(__x86_64__)
+static bool allowed(const char *name)
+{
+	const char *wish = getenv("MOE_CPU");
+
+	return !wish || !*wish || strcmp(wish, name) == 0;
+}
+
+moe_group_search *moe_group_search_here(void)
+{
+	if (allowed("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+		return moe_group_search_avx512;
+	if (allowed("avx2") && __builtin_cpu_supports("avx2"))
+		return moe_group_search_avx2;
+	return moe_group_search_base;
+}
+#else
+moe_group_search *moe_group_search_here(void)
+{
+	return moe_group_search_base;
+}
+#endif
