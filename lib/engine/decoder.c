@@ -26,7 +26,7 @@ static int open_memory(struct moe_decoder *d, const struct moe_engine_config *c,
 	at = (struct moe_carve){.base = d->host_memory};
 	moe_host_buffers_place(&d->host, d->m, s->max_rows, c->max_sequences, &at);
 	d->logits_rows = s->logits_rows;
-	return moe_kv_open(&d->kv, d->b, d->m, c->kv, s->kv_blocks, e);
+	return moe_kv_open(&d->kv, d->b, d->m, c->kv, s->kv_blocks, !c->no_prefix_cache, e);
 }
 
 int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,

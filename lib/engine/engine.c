@@ -92,7 +92,8 @@ struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
 	s.running = g->n_running;
 	s.waiting = g->n_waiting;
 	s.kv_blocks = (size_t)g->d.kv.n_blocks;
-	s.kv_blocks_used = (size_t)(g->d.kv.n_blocks - g->d.kv.n_free);
+	s.kv_blocks_used = (size_t)moe_kv_held(&g->d.kv);
+	s.kv_blocks_cached = (size_t)g->d.kv.prefix.n_idle;
 	return s;
 }
 
@@ -201,7 +202,8 @@ static struct moe_event event_of(const struct moe_seq *s, enum moe_event_kind ki
 	                          .user = s->user,
 	                          .finish = s->finish,
 	                          .prompt_tokens = s->n_prompt,
-	                          .completion_tokens = s->n_made};
+	                          .completion_tokens = s->n_made,
+	                          .cached_tokens = s->n_cached};
 }
 
 /* Their last events; the callback may submit meanwhile, so they are in no list of the engine's any more. */
@@ -306,9 +308,11 @@ static void admit(struct moe_engine *g)
 	while (g->waiting && g->n_running < g->config.max_sequences) {
 		struct moe_seq *s = g->waiting;
 
-		if (!moe_kv_take(&g->d.kv, s->blocks, s->n_blocks))
+		if (!moe_prefix_admit(&g->d.kv, s))
 			break;
-		s->holds_blocks = true;
+		if (g->d.kv.share && !s->score)
+			g->stats.prefix_lookup_tokens += (uint64_t)s->n_prompt;
+		g->stats.prefix_hit_tokens += (uint64_t)s->n_cached;
 		g->waiting = s->next;
 		if (!g->waiting)
 			g->last_waiting = NULL;
@@ -435,11 +439,23 @@ static int speak_all(struct moe_engine *g, const struct moe_pass *p, struct moe_
 
 /* ---- the step ---- */
 
+static void skip_shared(struct moe_engine *g)
+{
+	for (int i = 0; i < g->n_running; i++) {
+		struct moe_seq *s = g->running[i];
+		int before = s->n_cached;
+
+		moe_prefix_skip(&g->d.kv, s);
+		g->stats.prefix_hit_tokens += (uint64_t)(s->n_cached - before);
+	}
+}
+
 static int pass(struct moe_engine *g, struct moe_err *e)
 {
 	struct moe_host_buffers *h = &g->d.host;
 	struct moe_pass p = {.ids = h->ids, .positions = h->positions, .attn = h->attn, .seq = h->seq};
 
+	skip_shared(g);
 	moe_pass_build(&p, g->running, g->n_running, g->config.chunk);
 	g->stats.steps++;
 	g->stats.rows += (uint64_t)p.all.rows;
@@ -447,7 +463,7 @@ static int pass(struct moe_engine *g, struct moe_err *e)
 	/* Weights may have been read from a file that was cut short meanwhile. */
 	TRY(moe_tensors_check(g->base, e));
 	for (int i = 0; i < p.all.n; i++)
-		p.seq[i]->n_done += p.attn[i].rows;
+		moe_prefix_computed(&g->d.kv, p.seq[i], p.attn[i].rows);
 	return speak_all(g, &p, e);
 }
 

@@ -48,6 +48,7 @@ struct moe_event {
 	const float *logits;         /* [vocab] while the callback runs; NULL with DONE */
 	enum moe_finish finish;
 	int prompt_tokens, completion_tokens;
+	int cached_tokens;           /* of the prompt's: not computed, found in the KV cache */
 	const struct moe_err *err;   /* with MOE_FINISH_ERROR; a timeout is MOE_E_TIMEOUT */
 };
 /* Return 0 to go on; 1 to end this request here with MOE_FINISH_STOP (a stop string was seen).  Must not call the engine,
@@ -71,6 +72,7 @@ struct moe_engine_config {
 	int ctx;                     /* most positions of one sequence */
 	enum moe_kv_type kv;         /* what keys and values are kept as */
 	size_t kv_memory;            /* bytes for the KV cache; 0: max_sequences * ctx, if that fits */
+	bool no_prefix_cache;        /* do not share the keys and values of prompts that begin alike */
 	int chunk;                   /* most prompt rows a step takes (all sequences together) */
 	double step_timeout;         /* seconds a layer's experts may take before the sequences that wait fail; 0: none */
 	moe_event_fn *on_event;
@@ -80,7 +82,10 @@ struct moe_engine_stats {
 	uint64_t steps, rows, generated;
 	int running, waiting, most_running;
 	uint64_t admitted_while_decoding;  /* admissions at a time when another sequence was generating */
-	size_t kv_blocks, kv_blocks_used, kv_bytes;
+	size_t kv_blocks, kv_blocks_used, kv_bytes; /* used: held by sequences */
+	size_t kv_blocks_cached;     /* kept for prompts that may begin alike; given up when memory is wanted */
+	uint64_t prefix_lookup_tokens; /* prompt tokens of requests that were looked up in the KV cache */
+	uint64_t prefix_hit_tokens;  /* of these found there */
 };
 
 struct moe_engine;

@@ -1,6 +1,7 @@
 /* The KV store: blocks of MOE_KV_BLOCK positions, each holding them for all layers.
  *
- * Sequences hold blocks, not ranges, so memory does not fragment; a block's number is the same in every layer. */
+ * Sequences hold blocks, not ranges, so memory does not fragment; a block's number is the same in every layer.  Full
+ * blocks may be held by several sequences, and keep what they hold after the last of them, see prefix.c. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,17 +36,18 @@ int moe_kv_blocks_for(int positions)
 }
 
 int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
-                struct moe_err *e)
+                bool share, struct moe_err *e)
 {
 	size_t bytes, at = 0;
 	void *mem = NULL;
 
-	*kv = (struct moe_kv){.b = b, .type = t, .n_blocks = n_blocks, .n_free = n_blocks};
+	*kv = (struct moe_kv){.b = b, .type = t, .n_blocks = n_blocks, .n_free = n_blocks, .share = share};
 	if (!moe_kv_block_bytes(m, t, &kv->block_bytes) || !moe_mul_size(kv->block_bytes, (size_t)n_blocks, &bytes))
 		return moe_fail(e, MOE_E_NOMEM, "the KV cache's size overflows");
 	kv->layer_at = moe_calloc((size_t)m->n_layers, sizeof *kv->layer_at, "the KV cache", e);
 	kv->free = moe_calloc((size_t)n_blocks, sizeof *kv->free, "the KV cache", e);
-	if (!kv->layer_at || !kv->free) {
+	kv->holders = moe_calloc((size_t)n_blocks, sizeof *kv->holders, "the KV cache", e);
+	if (!kv->layer_at || !kv->free || !kv->holders || moe_prefix_open(&kv->prefix, n_blocks, e) != 0) {
 		moe_kv_close(kv);
 		return MOE_E_NOMEM;
 	}
@@ -73,22 +75,45 @@ void moe_kv_close(struct moe_kv *kv)
 		kv->b->ops->release(kv->b, kv->mem);
 	free(kv->layer_at);
 	free(kv->free);
+	free(kv->holders);
+	moe_prefix_close(&kv->prefix);
 	*kv = (struct moe_kv){0};
 }
 
 bool moe_kv_take(struct moe_kv *kv, int32_t *blocks, int n)
 {
-	if (n > kv->n_free)
+	if (n > kv->n_free + kv->prefix.n_idle)
 		return false;
-	for (int i = 0; i < n; i++)
-		blocks[i] = kv->free[--kv->n_free];
+	for (int i = 0; i < n; i++) {
+		blocks[i] = kv->n_free > 0 ? kv->free[--kv->n_free] : moe_prefix_evict(&kv->prefix);
+		kv->holders[blocks[i]] = 1;
+	}
 	return true;
+}
+
+void moe_kv_hold(struct moe_kv *kv, int32_t block)
+{
+	if (kv->holders[block]++ == 0)
+		moe_prefix_wake(&kv->prefix, block);
 }
 
 void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n)
 {
-	for (int i = n - 1; i >= 0; i--)
-		kv->free[kv->n_free++] = blocks[i];
+	for (int i = n - 1; i >= 0; i--) {
+		int32_t b = blocks[i];
+
+		if (--kv->holders[b] > 0)
+			continue;
+		if (kv->prefix.block[b].serial)
+			moe_prefix_idle(&kv->prefix, b);
+		else
+			kv->free[kv->n_free++] = b;
+	}
+}
+
+int moe_kv_held(const struct moe_kv *kv)
+{
+	return kv->n_blocks - kv->n_free - kv->prefix.n_idle;
 }
 
 struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer)

@@ -77,8 +77,10 @@ static int buffer_sizes(const struct moe_model *m, const struct moe_engine_confi
 	s->device_buffers = device.used;
 	s->host_buffers = host.used;
 	s->vectors = vectors.used;
+	s->memory.buffers = moe_prefix_bytes(s->kv_blocks);
 	if (device.overflow || host.overflow || vectors.overflow ||
-	    !moe_add_size(device.used, host.used, &s->memory.buffers) ||
+	    !moe_add_size(s->memory.buffers, device.used, &s->memory.buffers) ||
+	    !moe_add_size(s->memory.buffers, host.used, &s->memory.buffers) ||
 	    !moe_add_size(s->memory.buffers, vectors.used, &s->memory.buffers) ||
 	    !moe_add_size(s->memory.buffers, s->memory.kv, &s->memory.total))
 		return moe_fail(e, MOE_E_NOMEM, "the buffers for %d rows a step overflow", s->max_rows);

@@ -29,9 +29,12 @@ struct moe_seq {
 	int n_made;                  /* tokens generated */
 	int32_t last;                /* the last of them: the input of position n_prompt + n_made - 1 */
 
-	int32_t *blocks;             /* [n_blocks], reserved from admission to the end */
+	int32_t *blocks;             /* [n_blocks], reserved from admission to the end; full ones may be shared */
 	int n_blocks;
 	bool holds_blocks;
+	int n_cached;                /* positions of the prompt that were not computed but found in the KV cache */
+	uint64_t parent;             /* serial of the last full block; 0: there is none */
+	int32_t tokens[MOE_KV_BLOCK]; /* the inputs of the block after it, as far as they are computed */
 
 	bool ended;
 	enum moe_finish finish;
@@ -61,6 +64,41 @@ struct moe_carve {
 /* n * m elements of `size` bytes, 64-aligned; NULL while measuring. */
 void *moe_carve(struct moe_carve *c, size_t n, size_t m, size_t size);
 
+/* ---- prefix.c: full blocks, which sequences share ---- */
+
+struct moe_prefix_block {
+	uint64_t serial;             /* counts what was ever published; 0: this block is not */
+	uint64_t parent;             /* serial of the block before it; 0: it begins a sequence */
+	int32_t tokens[MOE_KV_BLOCK];
+	int32_t next;                /* in its bucket; -1: none */
+	int32_t older, newer;        /* of those that nobody holds; -1: none */
+};
+struct moe_prefix {
+	struct moe_prefix_block *block; /* [n_blocks] */
+	int32_t *bucket;             /* [n_buckets] by (parent, tokens); -1: empty */
+	size_t n_buckets;
+	int32_t oldest, newest;      /* of the n_idle published blocks that nobody holds */
+	int n_idle;
+	uint64_t last_serial;
+};
+/* Memory that moe_prefix_open takes. */
+size_t moe_prefix_bytes(int n_blocks);
+int moe_prefix_open(struct moe_prefix *x, int n_blocks, struct moe_err *e);
+void moe_prefix_close(struct moe_prefix *x);
+/* Nobody holds this published block any more; somebody does again; the one let go longest ago is needed for other things. */
+void moe_prefix_idle(struct moe_prefix *x, int32_t block);
+void moe_prefix_wake(struct moe_prefix *x, int32_t block);
+int32_t moe_prefix_evict(struct moe_prefix *x);
+
+struct moe_kv;
+/* Reserve all blocks that s may need: published ones for the beginning of its prompt, new ones for the rest.  false: there
+ * are not enough, and nothing has changed. */
+bool moe_prefix_admit(struct moe_kv *kv, struct moe_seq *s);
+/* Before rows of s are computed: skip blocks that others have published since. */
+void moe_prefix_skip(struct moe_kv *kv, struct moe_seq *s);
+/* `rows` more positions of s are in the KV store: count them, publish what is full. */
+void moe_prefix_computed(struct moe_kv *kv, struct moe_seq *s, int rows);
+
 /* ---- kv.c: blocks of MOE_KV_BLOCK positions, each over all layers ---- */
 
 struct moe_kv {
@@ -69,18 +107,26 @@ struct moe_kv {
 	unsigned char *mem;
 	size_t block_bytes;
 	size_t *layer_at;            /* [n_layers] bytes from a block's start to the layer's part */
-	int32_t *free;               /* [n_free] stack of blocks nobody holds */
+	int32_t *free;               /* [n_free] stack of blocks that hold nothing */
+	int32_t *holders;            /* [n_blocks] sequences that hold each */
 	int n_blocks, n_free;
+	bool share;                  /* publish full blocks */
+	struct moe_prefix prefix;
 };
 /* Bytes of one block; false on overflow. */
 bool moe_kv_block_bytes(const struct moe_model *m, enum moe_kv_type t, size_t *bytes);
 int moe_kv_blocks_for(int positions);
 int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
-                struct moe_err *e);
+                bool share, struct moe_err *e);
 void moe_kv_close(struct moe_kv *kv);
-/* All n blocks or none. */
+/* n blocks to write, or none: empty ones, then published ones that nobody holds. */
 bool moe_kv_take(struct moe_kv *kv, int32_t *blocks, int n);
+/* Hold a published block too. */
+void moe_kv_hold(struct moe_kv *kv, int32_t block);
+/* Let go, the last first. */
 void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n);
+/* Blocks that some sequence holds. */
+int moe_kv_held(const struct moe_kv *kv);
 struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer);
 
 /* ---- buffers.c: the arrays of one step ---- */

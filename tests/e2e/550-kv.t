@@ -50,6 +50,26 @@ same "16-bit weights: f16 is the default" "$work/f16" "$work/out"
 moe-route -v -p And -n 1 synth:tiny-mixtral,dtype=f32 >/dev/null 2>"$work/err"
 has "f32 weights: f32 is the default" 'KV cache: .* in f32' "$work/err"
 
+# ---- prompts that begin alike ----
+
+for i in 1 2 3 4 5 6; do
+	printf '{"prompt":"%s And %d","max_tokens":12,"temperature":0.8,"seed":%d,"logprobs":true}\n' "$long" $((i / 2)) $i
+done >"$work/alike.jsonl"
+in=alike.jsonl
+run --no-prefix-cache
+ok $? "prompts that begin alike, each computed anew"
+cp "$work/out" "$work/anew"
+for how in '--batch 1' '--batch 8' '--batch 2 --chunk 7' '--batch 3 --chunk 1 --threads 2' '--batch 2 --kv-memory 3M'; do
+	run $how
+	same "the same answers where they share: $how" "$work/anew" "$work/out"
+done
+moe-route -v --batch 1 "$model" <"$work/$in" 2>"$work/err" >/dev/null
+found=$(sed -n 's/.*prefix cache: \([0-9]*\) of [0-9]* prompt tokens found.*/\1/p' "$work/err")
+[ "${found:-0}" -ge 320 ]
+ok $? "and -v says how much was found: $found"
+moe-route -v --batch 1 --no-prefix-cache "$model" <"$work/$in" 2>"$work/err" >/dev/null
+has "nothing with --no-prefix-cache" 'prefix cache: 0 of 0 prompt tokens' "$work/err"
+
 runs 2 "--exact with another type is wrong usage" moe-route --exact --kv f16 "$model"
 runs 2 "a type that is none is wrong usage" moe-route --kv q3 "$model"
 has "and is named" '--kv q3' "$work/err"

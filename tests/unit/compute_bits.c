@@ -225,8 +225,13 @@ static void gate_row_is_alone(struct moe_backend *b)
 
 /* ---- a prompt and its chunks ---- */
 
-/* Store and attend sequence 1 in chunks, in a KV store whose other places hold NaN.  What lies before a late pos is one
- * chunk, for the sake of time. */
+/* What lies before a late position is stored but not asked for: that would take long. */
+static int first_asked(const struct attention_case *c)
+{
+	return c->pos > 500 ? c->pos : 0;
+}
+
+/* Store and attend sequence 1 in chunks, in a KV store whose other places hold NaN. */
 static void prefill(struct moe_backend *b, const struct attention_case *c, enum moe_kv_type type, int chunk, float *out)
 {
 	size_t row = (size_t)c->heads * (size_t)c->head_dim;
@@ -238,10 +243,10 @@ static void prefill(struct moe_backend *b, const struct attention_case *c, enum 
 
 	attention_open(b, &p, &r, c, type);
 	memset(r.kv.base, 0xff, r.kv_bytes); /* a NaN in every type, or a NaN for scale */
-	for (int from = 0, to; from < end; from = to) {
-		int rows = from == 0 && c->pos > 500 ? c->pos : chunk;
-
-		to = from + rows < end ? from + rows : end;
+	if (first_asked(c) > 0)
+		store_span(b, &p, &r, 1, 0, first_asked(c));
+	for (int from = first_asked(c), to; from < end; from = to) {
+		to = from + chunk < end ? from + chunk : end;
 		struct moe_attn_seq seq = {0, to - from, from, r.blocks[1]};
 
 		store_span(b, &p, &r, 1, from, to);
@@ -260,14 +265,15 @@ static void chunks_do_not_show(struct moe_backend *b)
 		const struct attention_case *c = &attention_cases[i / MOE_KV_TYPES];
 		enum moe_kv_type type = (enum moe_kv_type)(i % MOE_KV_TYPES);
 		size_t n = (size_t)(c->pos + c->rows) * (size_t)c->heads * (size_t)c->head_dim;
+		size_t first = (size_t)first_asked(c) * (size_t)c->heads * (size_t)c->head_dim;
 		float *whole = noises(2, n), *cut = noises(3, n);
 
 		prefill(b, c, type, c->pos + c->rows, whole);
-		for (size_t j = 0; j < n; j++)
+		for (size_t j = first; j < n; j++)
 			assert_true(isfinite(whole[j]));
 		for (size_t j = 0; j < COUNT(chunks); j++) {
 			prefill(b, c, type, chunks[j], cut);
-			assert_memory_equal(whole, cut, n * sizeof *whole);
+			assert_memory_equal(whole + first, cut + first, (n - first) * sizeof *whole);
 		}
 		free(whole), free(cut);
 	}

@@ -28,7 +28,7 @@ struct record {
 	uint64_t logits[MOST_EVENTS]; /* hash of the row */
 	bool done;
 	enum moe_finish finish;
-	int prompt_tokens, completion_tokens;
+	int prompt_tokens, completion_tokens, cached_tokens;
 	struct moe_err err;
 };
 
@@ -63,6 +63,7 @@ static inline int rig_event(void *ctx, const struct moe_event *ev)
 	rec->id = ev->id;
 	rec->prompt_tokens = ev->prompt_tokens;
 	rec->completion_tokens = ev->completion_tokens;
+	rec->cached_tokens = ev->cached_tokens;
 	if (r->cancel_id) {
 		moe_engine_cancel(r->g, r->cancel_id);
 		r->cancel_id = 0;

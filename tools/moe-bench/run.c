@@ -186,7 +186,7 @@ static int with_threads(struct printer *p, const struct lists *l, int threads, s
 		.shards = o->model, .hosts = o->hosts, .connect = o->connect.v, .n_connect = o->connect.n,
 		.timeout = o->timeout, .threads = threads,
 		.engine = {.max_sequences = (int)most(l->b, l->nb), .ctx = longest > generated ? longest : generated,
-		           .chunk = (int)o->chunk, .on_event = on_event, .ctx_event = &p->watch},
+		           .chunk = (int)o->chunk, .no_prefix_cache = true, .on_event = on_event, .ctx_event = &p->watch},
 	};
 	int rc = moe_run_numerics(&c, false, o->kv, o->wire, e);
 	rc = rc ? rc : moe_run_open(&c, &p->run, e);

@@ -48,6 +48,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 			.max_sequences = (int)o->batch,
 			.ctx = (int)o->ctx,
 			.kv_memory = o->kv_memory,
+			.no_prefix_cache = o->no_prefix_cache,
 			.chunk = (int)o->chunk,
 			.on_event = on_event,
 		},
@@ -87,6 +88,8 @@ void route_report(const struct route *r)
 	moe_log(MOE_DEBUG, "%llu steps, %llu rows, %llu tokens generated; at most %d sequences at once, %llu admitted while others were "
 	        "generating", (unsigned long long)s.steps, (unsigned long long)s.rows, (unsigned long long)s.generated, s.most_running,
 	        (unsigned long long)s.admitted_while_decoding);
+	moe_log(MOE_DEBUG, "prefix cache: %llu of %llu prompt tokens found, %zu of %zu blocks kept",
+	        (unsigned long long)s.prefix_hit_tokens, (unsigned long long)s.prefix_lookup_tokens, s.kv_blocks_cached, s.kv_blocks);
 	if (!r->run->remote)
 		return;
 	struct moe_remote_stats n = moe_experts_remote_stats(r->run->experts);

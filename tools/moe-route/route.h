@@ -15,7 +15,7 @@ struct route_options {
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed;
 	uint64_t kv_memory;
 	double timeout, temperature, top_p, min_p;
-	bool exact, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+	bool exact, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
 /* What a request has when it says nothing itself. */
