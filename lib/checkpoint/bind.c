@@ -71,7 +71,7 @@ static struct moe_matrix rows_of(enum moe_quant q, const unsigned char *data, in
 {
 	struct moe_matrix x = {.quant = q, .layout = MOE_L_PLAIN, .rows = first, .cols = cols};
 
-	x.data = data + moe_matrix_bytes(&x);
+	x.data = data ? data + moe_matrix_bytes(&x) : NULL; /* of a tensor with a coding there is none */
 	x.rows = rows;
 	return x;
 }

@@ -150,18 +150,29 @@ struct moe_checkpoint {
 	char *path;                 /* the folder, or "synth:..." */
 	struct moe_model model;
 	struct moe_tensors *tensors;
+	const char *coding;         /* "gptq", ...: weights are coded by another tool; NULL: they are not */
+	struct moe_tensors *files;  /* then the tensors as the files have them, which `tensors` reads from; else NULL */
 	char *config;               /* text of config.json, terminated */
 	size_t config_len;
 };
 /* Open a folder: model.safetensors, or model.safetensors.index.json and the files it names (each a plain name inside
  * the folder, a regular file; every tensor in the file it is said to be in, nothing missing).  Then every tensor is
- * identified (an unknown name is refused), every tensor the model needs is found, every shape is checked. */
+ * identified (an unknown name is refused), every tensor the model needs is found, every shape is checked.
+ *
+ * Weights that quantization_config says another tool has quantised (moe-shard(1) has the list) become tensors NAME.weight
+ * with a coding (see moe_tensor), made of their codes, scales and zero points; what is missing or does not fit is named. */
 int moe_checkpoint_open(const char *dir, struct moe_checkpoint **out, struct moe_err *e);
 /* Only config.json (and generation_config.json). */
 int moe_model_open(const char *dir, struct moe_model *out, struct moe_err *e);
 void moe_checkpoint_close(struct moe_checkpoint *c);
 /* Is there a config.json and safetensors weights, and no manifest.json? */
 bool moe_checkpoint_is(const char *dir);
+
+/* Add all tensors of `from` to `to`; coded ones are decoded to bf16 (to nearest even) by `threads` threads (0: all cores)
+ * into memory that `to` owns, the others stay views.  MOE_E_NOMEM with needed and available bytes when they do not fit.
+ * `what` starts messages; *bytes: of the memory taken. */
+int moe_checkpoint_materialize(const struct moe_tensors *from, const char *what, int threads, struct moe_tensors *to,
+                               uint64_t *bytes, struct moe_err *e);
 
 /* ---- binding: the matrices a kernel needs ---- */
 

@@ -2,7 +2,7 @@
  * name, unless its value is one that switches things off. */
 #include <string.h>
 
-#include "checkpoint/private.h"
+#include "checkpoint/coded.h"
 
 #define ALL 0u /* of every family */
 
@@ -33,6 +33,8 @@ static const struct {
 	{"bos_token_id", ALL},
 	{"eos_token_id", ALL},
 	{"layer_types", ALL},
+	{"quantization_config", ALL},
+	{"compression_config", ALL},
 	{"sliding_window", MOE_F_WINDOW},
 	{"use_sliding_window", MOE_F_SWITCH},
 	{"max_window_layers", MOE_F_SWITCH},
@@ -98,16 +100,13 @@ static bool is_off(const struct moe_json *v)
 
 static int refuse(const struct moe_config *c, const struct moe_json *v)
 {
-	const char *key = moe_json_name(v);
-
-	if (strcmp(key, "quantization_config") == 0)
-		return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: quantization_config %s is not supported", c->what,
-		                moe_json_str(moe_json_get(v, "quant_method"), "of unknown method"));
-	return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: key \"%s\" is not understood", c->what, key);
+	return moe_fail(c->e, MOE_E_UNSUPPORTED, "%s: key \"%s\" is not understood", c->what, moe_json_name(v));
 }
 
 void moe_config_check_keys(struct moe_config *c)
 {
+	struct moe_quantization q;
+
 	for (size_t i = 0; !c->rc && i < moe_json_count(c->json); i++) {
 		const struct moe_json *v = moe_json_at(c->json, i);
 		const char *key = moe_json_name(v);
@@ -115,4 +114,6 @@ void moe_config_check_keys(struct moe_config *c)
 		if (!is_understood(key, c->family->features) && !is_harmless(key) && !is_off(v))
 			c->rc = refuse(c, v);
 	}
+	if (!c->rc)
+		c->rc = moe_quantization_read(c->json, c->what, &q, c->e);
 }

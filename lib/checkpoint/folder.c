@@ -4,7 +4,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "checkpoint/private.h"
+#include "checkpoint/coded.h"
 
 #define MOST_CONFIG ((size_t)16 << 20)
 #define MOST_INDEX ((size_t)1 << 30)
@@ -194,6 +194,29 @@ int moe_checkpoint_check(const struct moe_tensors *s, const struct moe_model *m,
 	return rc ? moe_fail_prefix(e, rc, "%s", what) : 0;
 }
 
+/* Where weights are coded, tensors that read as values take the place of what the files have. */
+static int decode(struct moe_checkpoint *c, const char *dir, struct moe_err *e)
+{
+	struct moe_quantization q;
+	struct moe_tensors *coded;
+	struct moe_json *json;
+	int rc = moe_json_parse(c->config, c->config_len, "config.json", &json, e);
+
+	if (rc)
+		return rc;
+	rc = moe_quantization_read(json, "config.json", &q, e);
+	moe_json_free(json);
+	if (rc || q.method == MOE_METHOD_NONE)
+		return rc;
+	rc = moe_coded_open(&q, &c->model, c->tensors, &coded, e);
+	if (rc)
+		return moe_fail_prefix(e, rc, "%s", dir);
+	c->coding = q.name;
+	c->files = c->tensors;
+	c->tensors = coded;
+	return 0;
+}
+
 static int open_all(struct moe_checkpoint *c, const char *dir, struct moe_err *e)
 {
 	int rc = moe_tensors_new(&c->tensors, e);
@@ -205,6 +228,7 @@ static int open_all(struct moe_checkpoint *c, const char *dir, struct moe_err *e
 		return MOE_E_NOMEM;
 	rc = read_model(dir, &c->model, &c->config, &c->config_len, e);
 	rc = rc ? rc : open_weights(c->tensors, dir, e);
+	rc = rc ? rc : decode(c, dir, e);
 	return rc ? rc : moe_checkpoint_check(c->tensors, &c->model, dir, e);
 }
 
@@ -229,6 +253,7 @@ void moe_checkpoint_close(struct moe_checkpoint *c)
 		return;
 	moe_model_free(&c->model);
 	moe_tensors_free(c->tensors);
+	moe_tensors_free(c->files);
 	free(c->path);
 	free(c->config);
 	free(c);

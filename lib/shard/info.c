@@ -8,6 +8,7 @@
 struct tally {
 	uint64_t tensors[MOE_DTYPES], bytes[MOE_DTYPES];
 	uint64_t base, experts; /* bytes */
+	uint64_t coded, coded_bytes; /* weights of other tools' codes */
 };
 
 static void put_int(struct moe_jw *w, const char *key, uint64_t v)
@@ -43,7 +44,15 @@ static void tally_checkpoint(const struct moe_source *s, struct tally *t)
 		const struct moe_tensor *x = moe_tensors_at(all, i);
 		struct moe_tensor_id id;
 
-		count(t, x->dtype, x->bytes, moe_tensor_identify(&s->model, x->name, &id) && moe_role_is_expert(id.role));
+		bool expert = moe_tensor_identify(&s->model, x->name, &id) && moe_role_is_expert(id.role);
+
+		if (x->coding) {
+			t->coded++;
+			t->coded_bytes += x->coding->bytes;
+			*(expert ? &t->experts : &t->base) += x->coding->bytes;
+		} else {
+			count(t, x->dtype, x->bytes, expert);
+		}
 	}
 }
 
@@ -143,6 +152,16 @@ static void write_tally(struct moe_jw *w, const struct tally *t)
 	moe_jw_end(w);
 }
 
+static void write_coding(struct moe_jw *w, const char *method, const struct tally *t)
+{
+	moe_jw_key(w, "quantized");
+	moe_jw_obj(w);
+	put_str(w, "method", method);
+	put_int(w, "tensors", t->coded);
+	put_int(w, "bytes", t->coded_bytes);
+	moe_jw_end(w);
+}
+
 static void write_file(struct moe_jw *w, const struct moe_manifest *man, int file, bool present)
 {
 	const struct moe_manifest_file *f = &man->files[file];
@@ -205,6 +224,8 @@ static int write_info(const struct moe_source *s, struct moe_buf *out, struct mo
 		put_str(&w, "path", s->path);
 		write_model(&w, &s->model);
 		write_tally(&w, &t);
+		if (s->checkpoint && s->checkpoint->coding)
+			write_coding(&w, s->checkpoint->coding, &t);
 		if (s->sharded)
 			write_shards(&w, &s->manifest, present);
 		moe_jw_end(&w);

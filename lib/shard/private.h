@@ -35,6 +35,8 @@ int moe_pieces_of(const struct moe_model *m, const struct moe_tensors *s, struct
 void moe_pieces_free(struct moe_pieces *p);
 /* Of pieces whose hashes are known. */
 int moe_pieces_fingerprint(const struct moe_pieces *p, struct moe_hash *out, struct moe_err *e);
+/* Of coded pieces only, as the bf16 that they decode to (coded.c). */
+int moe_pieces_sum_coded(struct moe_pieces *p, struct moe_err *e);
 /* An entry of a safetensors header. */
 struct moe_st_entry moe_piece_entry(const struct moe_piece *p);
 

@@ -92,13 +92,15 @@ struct moe_source {
 	bool sharded;
 	struct moe_manifest manifest;         /* when sharded */
 	struct moe_checkpoint *checkpoint;    /* otherwise, or after moe_source_whole */
+	uint64_t decoded_bytes;               /* memory that moe_source_tensors has filled with decoded weights so far */
 };
 int moe_source_open(const char *spec, struct moe_source **out, struct moe_err *e);
 void moe_source_close(struct moe_source *s);
-/* Its identity; reads every byte unless sharded. */
+/* Its identity; reads every byte unless sharded.  Weights that other tools have coded count as decoded to bf16. */
 int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct moe_err *e);
 /* The tensors of one device, of MOE_BASE, or (MOE_ALL) of both the base and every expert.  Only the files needed are opened, and
- * their sizes checked against the manifest.  Caller owns, moe_tensors_free; of a checkpoint or synth source the views
+ * their sizes checked against the manifest.  Weights of a checkpoint that other tools have coded are decoded to bf16
+ * in memory (moe_checkpoint_materialize).  Caller owns, moe_tensors_free; of a checkpoint or synth source the views
  * point into the source and live only as long as it. */
 #define MOE_ALL (-2)
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);

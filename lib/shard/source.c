@@ -216,6 +216,26 @@ static int add_views(struct moe_source *s, int device, struct moe_tensors *to, s
 	return rc;
 }
 
+/* Kernels read no codes of other tools. */
+static int decode_views(struct moe_source *s, struct moe_tensors **t, struct moe_err *e)
+{
+	struct moe_tensors *decoded;
+	uint64_t bytes;
+	int rc = moe_tensors_new(&decoded, e);
+
+	if (rc)
+		return rc;
+	rc = moe_checkpoint_materialize(*t, s->path, 0, decoded, &bytes, e);
+	if (rc) {
+		moe_tensors_free(decoded);
+		return rc;
+	}
+	moe_tensors_free(*t);
+	*t = decoded;
+	s->decoded_bytes += bytes;
+	return 0;
+}
+
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e)
 {
 	struct moe_tensors *t;
@@ -228,6 +248,8 @@ int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **ou
 		return rc;
 	if (!s->sharded)
 		rc = add_views(s, device, t, e);
+	if (!s->sharded && rc == 0 && s->checkpoint->coding)
+		rc = decode_views(s, &t, e);
 	for (int i = 0; i < s->manifest.n_files && rc == 0; i++)
 		if (device == MOE_ALL || s->manifest.files[i].device == device)
 			rc = add_file(s, i, device == MOE_ALL, t, e);

@@ -15,6 +15,8 @@ static int fingerprint_of(const struct moe_checkpoint *c, struct moe_hash *out, 
 	if (rc)
 		return rc;
 	rc = moe_pieces_sum(&p, NULL, e);
+	if (rc == 0 && c->coding)
+		rc = moe_pieces_sum_coded(&p, e);
 	rc = rc ? rc : moe_tensors_check(c->tensors, e);
 	rc = rc ? rc : moe_pieces_fingerprint(&p, out, e);
 	moe_pieces_free(&p);

@@ -19,13 +19,23 @@ struct writer {
 	bool *added;          /* [files] new in a set that is replaced */
 };
 
+/* Other tools' codes are not what a shard set holds. */
+static int refuse_coded(const struct moe_checkpoint *c, struct moe_err *e)
+{
+	if (!c->coding)
+		return 0;
+	return moe_fail(e, MOE_E_UNSUPPORTED, "%s: its weights are quantised (%s): say in what the set shall have them, "
+	                "--quant bf16 for the same values", c->path, c->coding);
+}
+
 /* What goes where; and is there room for it at `out`? */
 static int plan(struct writer *w, const struct moe_placement *p, struct moe_err *e)
 {
 	struct moe_manifest *man = &w->cut.man;
 	const char *dir = moe_is_dir(w->c->path) ? w->c->path : NULL;
-	int rc = moe_pieces_of(&w->c->model, w->c->tensors, &w->pieces, e);
+	int rc = refuse_coded(w->c, e);
 
+	rc = rc ? rc : moe_pieces_of(&w->c->model, w->c->tensors, &w->pieces, e);
 	rc = rc ? rc : moe_cut_make(&w->c->model, &w->pieces, p, &w->cut, e);
 	rc = rc ? rc : moe_copied_read(dir, w->c->config, w->c->config_len, &w->copied, e);
 	if (rc)

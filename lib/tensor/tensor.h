@@ -41,6 +41,7 @@ struct moe_tensor {
 /* How the values of a tensor are got whose file holds codes, scales and zero points in several tensors. */
 struct moe_coding {
 	const char *name;               /* "fp8 128x128", "gptq 4-bit", ... for messages and reports */
+	size_t bytes;                   /* of all that makes it up in the files */
 	/* Rows [row, row + n) of the tensor as f32 [n, cols]; every dimension but the last counts as rows.  Thread-safe. */
 	int (*read)(const struct moe_tensor *t, int64_t row, int64_t n, float *out, struct moe_err *e);
 };

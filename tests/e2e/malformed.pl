@@ -274,7 +274,7 @@ sub configs {
 		    '{"type":"linear","factor":0}', '{"type":"linear","factor":-1}', '{"type":"linear","factor":"x"}', '{"type":"linear"}', '{"type":7}', '"yarn"', '[1]', '{"type":"linear","factor":1e999}';
 	bad_config("rope_parameters $_", $f, do { my $v = $_; sub { delete $_[0]{rope_theta}; $_[0]{rope_parameters} = R($v); () } })
 		for '{"rope_type":"yarn","factor":4.0,"rope_theta":10000.0}', '7', '{"rope_type":"default","rope_theta":"x"}', '{"rope_type":"default","rope_theta":-1}';
-	bad_config("quantization_config $_", 'config\.json.*quantization_config', do { my $v = $_; sub { $_[0]{quantization_config} = R($v); () } }) for '{"quant_method":"fp8"}', '{"bits":4}', '7', '"x"';
+	bad_config("quantization_config $_", 'config\.json.*quantization_config', do { my $v = $_; sub { $_[0]{quantization_config} = R($v); () } }) for '{"quant_method":"hqq"}', '{"quant_method":7}', '{"quant_method":"fp8","weight_block_size":[0,1]}', '{"quant_method":"gptq","bits":1e300}', '{"quant_method":"compressed-tensors","config_groups":[]}', '{"bits":4}', '7', '"x"';
 	bad_config("hidden_act $_", 'config\.json.*(hidden_act|activation)', do { my $v = $_; sub { $_[0]{hidden_act} = R($v); () } }) for '"gelu"', '"SiLU"', '7', '""';
 	bad_config("model_type $_", 'config\.json.*model_type', do { my $v = $_; sub { $_[0]{model_type} = R($v); () } }) for '"deepseek_v3"', '"llama"', '7', '""', 'null', '"mixtral\\u0020"', '"' . 'x' x 5000 . '"', '"a\\nb\\u001b[2J"';
 	bad_config('no model_type', 'config\.json.*model_type', sub { delete $_[0]{model_type}; () });

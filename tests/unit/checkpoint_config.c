@@ -340,7 +340,7 @@ static const struct {
 	{"mixtral", "\"attention_bias\":true", MOE_E_UNSUPPORTED, "key \"attention_bias\""},
 	{"olmoe", "\"sliding_window\":8", MOE_E_UNSUPPORTED, "key \"sliding_window\""},
 	{"olmoe", "\"mlp_only_layers\":[1]", MOE_E_UNSUPPORTED, "key \"mlp_only_layers\""},
-	{"mixtral", "\"quantization_config\":{\"quant_method\":\"awq\"}", MOE_E_UNSUPPORTED, "quantization_config awq is not supported"},
+	{"mixtral", "\"quantization_config\":{\"quant_method\":\"hqq\"}", MOE_E_UNSUPPORTED, "quant_method \"hqq\" is not supported"},
 	{"mixtral", "\"hidden_act\":\"gelu\"", MOE_E_UNSUPPORTED, "hidden_act \"gelu\""},
 	{"mixtral", "\"hidden_act\":1", MOE_E_INPUT, "hidden_act"},
 	{"mixtral", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":64}",
