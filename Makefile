@@ -82,6 +82,14 @@ $(B)/flags: force
 	@echo '$(CC) $(cppflags) $(cflags) $(ldflags) $(libs)' | cmp -s - $@ || echo '$(CC) $(cppflags) $(cflags) $(ldflags) $(libs)' >$@
 force:
 
+# What was built, for results that are compared later; only this file is compiled anew when it changes.
+commit := $(shell git rev-parse --short HEAD 2>/dev/null)
+$(B)/tools/moe-bench/commit.o: isaflags = -DMOE_COMMIT='"$(commit)"'
+$(B)/tools/moe-bench/commit.o: $(B)/commit
+$(B)/commit: force
+	@mkdir -p $(@D)
+	@echo '$(commit)' | cmp -s - $@ || echo '$(commit)' >$@
+
 unit: $(units)
 
 # Programs that only tests use, and fuzz targets (clang).

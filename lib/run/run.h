@@ -11,6 +11,7 @@
 #include "base/team.h"
 #include "compute/compute.h"
 #include "engine/engine.h"
+#include "measure/measure.h"
 #include "net/net.h"
 #include "shard/shard.h"
 
@@ -55,6 +56,28 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 
 /* Bytes of the weights that this process maps: all, or the base when servers hold the experts. */
 uint64_t moe_run_weight_bytes(const struct moe_run *r);
+
+/* ---- what a run's rows cost at least ---- */
+
+/* Counted from the experts that were really chosen.  Weights count once for every step that touches them, keys and values
+ * once for every step and sequence; a multiply-add is two operations. */
+struct moe_cost {
+	uint64_t steps, rows;
+	uint64_t logits;             /* rows that the head was computed for */
+	uint64_t experts;            /* touched, summed over steps and layers */
+	double weight_bytes, kv_bytes;
+	double operations[MOE_ARITHMETICS];
+};
+/* Caller owns, moe_meter_free before the run is closed.  MOE_E_UNSUPPORTED: the experts are on servers. */
+struct moe_meter;
+int moe_meter_new(struct moe_run *r, struct moe_meter **out, struct moe_err *e);
+void moe_meter_free(struct moe_meter *t);
+/* Count from zero, by moe_engine_on_route, until moe_meter_stop.  Meanwhile the caller tells before every moe_engine_step, and for
+ * every event with logits. */
+void moe_meter_start(struct moe_meter *t);
+void moe_meter_step(struct moe_meter *t);
+void moe_meter_logits(struct moe_meter *t);
+struct moe_cost moe_meter_stop(struct moe_meter *t);
 
 /* How requests sample that do not say: generation_config.json beside the model, else greedy. */
 int moe_run_sampling(const struct moe_run *r, struct moe_sampling *out, struct moe_err *e);

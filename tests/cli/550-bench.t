@@ -2,7 +2,7 @@
 # moe-bench: rows in every format, and synthetic checkpoints.  What it measures is not looked at.
 . "$(dirname "$0")/../lib.sh"
 
-m=synth:tiny-mixtral,seed=1
+m="synth:tiny-mixtral,seed=1 --no-roofs"
 runs 0 "md" moe-bench -m $m -p 8 -n 4 -b 1,2 -t 1 -r 2
 [ "$(grep -c '^|' "$work/out")" -eq 6 ]
 ok $? "a head of two lines and a row for each of pp8, tg4 at two batch sizes"
@@ -21,12 +21,35 @@ if command -v jq >/dev/null; then
 	[ "$(jq -r '[.[].test] | join(" ")' "$work/out")" = "pp8 tg4" ]
 	ok $? "json is an array of rows"
 fi
+runs 0 "every kind of test" moe-bench -m $m -p 8 -n 4 -pg 8,4 -d 0,16 --chunk 16 --mixed --load -r 2 -t 1 -o jsonl
+[ "$(sed -n 's/.*"test":"\([^"]*\)".*/\1/p' "$work/out" | tr '\n' ,)" = \
+	"load,pp8,tg4,pp8+tg4,pp8 @ d16,tg4 @ d16,pp8+tg4 @ d16,mixed8+4," ]
+ok $? "each has its name"
+has "llama-bench's fields are there" '"build_commit".*"cpu_info".*"model_filename".*"model_type".*"model_size".*"model_n_params".*"n_threads".*"type_k":"f16","type_v":"f16","n_batch".*"n_prompt".*"n_gen".*"n_depth".*"test_time".*"avg_ns".*"stddev_ns".*"avg_ts".*"stddev_ts".*"samples_ns".*"samples_ts"' "$work/out"
+if command -v jq >/dev/null; then
+	jq -s -e 'def near(b): . - b | fabs < 1e-6 * (b | fabs) + 0.5;
+		all(.[] | select(.test != "load"); . as $r | (.avg_ts | near(($r.samples_ts | add) / 2)) and
+		(.avg_ns | near(($r.samples_ns | add) / 2)) and
+		(if .test[:5] == "mixed" then true else .samples_ts[0] * .samples_ns[0] / 1e9 | near($r.n_prompt + $r.n_gen) end)) and
+		(.[0] | .avg_ts == null and .samples_ts == [] and .peak_rss > 1e6 and .model_size > 1e5)' "$work/out" >/dev/null
+	ok $? "times, tokens and means belong together"
+	moe-bench -m synth:tiny-mixtral,seed=1 -p 8 -n 4 -b 1,3 -r 1 -t 1 -q -o json >"$work/out"
+	jq -e 'def near(b): . - b | fabs < 1e-6 * (b | fabs);
+		all(.[]; . as $r | (.gb_s | near(($r.weight_bytes + $r.kv_bytes) / $r.median_ns)) and .gflop_s > 0 and
+		(if .roof == "bandwidth" then .roof_fraction | near($r.gb_s / $r.bandwidth) else .roof_fraction > 0 end) and
+		.steps == (if .n_prompt > 0 then 1 else 4 end) and .experts_step_layer >= 2 and .experts_step_layer <= 8)' "$work/out" >/dev/null
+	ok $? "bytes, roofs and fractions belong together"
+fi
+runs 2 "reading at a depth that no step ends at" moe-bench -m $m -p 8 -d 10
+runs 2 "a pair that is none" moe-bench -m $m --pg 8
+runs 2 "round trips without servers" moe-bench -m $m --net
 runs 2 "an unknown format" moe-bench -m $m -o xml
 runs 2 "no model" moe-bench
 runs 2 "a list that is none" moe-bench -m $m -p 8,x
 has "is named" '\-p 8,x' "$work/err"
 runs 2 "nothing to measure" moe-bench -m $m -p 0 -n 0
-refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense
+refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense --no-roofs
+refuses "an unknown model to load" 'nonsense' moe-bench -m synth:nonsense --no-roofs --load
 
 # A small matrix, little memory and hardly any time: the row's shape and sums are looked at, not its speed.
 kernels="moe-bench kernels --seconds 0.001 --memory 1M -s 64x128"

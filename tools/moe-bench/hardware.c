@@ -26,19 +26,6 @@ static const struct moe_opt options[] = {
 
 static const struct moe_tool tool = {"moe-bench hardware", usage, "Measures this machine: a hardware profile for moe-policy.", options};
 
-static int measure_threads(int threads, struct moe_roofs *out, struct moe_err *e)
-{
-	struct moe_team *team;
-	int rc = moe_team_new(threads, &team, e);
-	if (rc)
-		return rc;
-	rc = moe_measure_roofs(team, opt.seconds, out, e);
-	moe_team_free(team);
-	if (!rc)
-		bench_roofs_log(out);
-	return rc;
-}
-
 static uint64_t free_bytes(const char *path)
 {
 	struct statvfs s;
@@ -67,7 +54,7 @@ static int run(const int64_t *threads, int n, struct moe_err *e)
 	if (!m.name)
 		m.name = gethostname(host, sizeof host - 1) == 0 ? host : "this";
 	for (int i = 0; i < n && !rc; i++)
-		rc = measure_threads((int)threads[i], &roofs[i], e);
+		rc = bench_roofs((int)threads[i], opt.seconds, &roofs[i], e);
 	if (!rc && opt.disk) {
 		rc = moe_measure_disk(opt.disk, opt.seconds, &m.disk, e);
 		m.disk_bytes = free_bytes(opt.disk);

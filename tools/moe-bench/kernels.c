@@ -169,9 +169,7 @@ static int run(const struct lists *l, struct moe_err *e)
 	int rc = moe_team_new((int)opt.threads, &s.team, e);
 	rc = rc ? rc : moe_backend_cpu(s.team, &s.numerics, &s.backend, e);
 	if (!rc && !opt.no_roofs)
-		rc = moe_measure_roofs(s.team, ROOF_SECONDS, &s.roofs, e);
-	if (!rc && !opt.no_roofs)
-		bench_roofs_log(&s.roofs);
+		rc = bench_roofs((int)opt.threads, ROOF_SECONDS, &s.roofs, e);
 	rc = rc ? rc : all(&s, l, e);
 	bench_table_end(&s.table);
 	if (s.backend)

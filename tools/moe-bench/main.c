@@ -5,7 +5,7 @@
 #include "run/run.h"
 
 static struct bench_options opt = {
-	.format = "md", .prompts = "512", .generates = "64", .batches = "1", .threads = "", .repetitions = 5, .chunk = 512, .timeout = 30,
+	.format = "md", .prompts = "512", .generates = "64", .batches = "1", .threads = "", .depths = "0", .repetitions = 5, .chunk = 512, .timeout = 30,
 };
 
 static const char *const usage[] = {
@@ -22,11 +22,18 @@ static const struct moe_opt options[] = {
 	{"prompt", 'p', MOE_OPT_STR, &opt.prompts, "N,...", "prompt lengths to read (512; 0: none)", 0, 0},
 	{"generate", 'n', MOE_OPT_STR, &opt.generates, "N,...", "numbers of tokens to generate (64; 0: none)", 0, 0},
 	{"batch", 'b', MOE_OPT_STR, &opt.batches, "N,...", "sequences at once (1)", 0, 0},
+	{"pg", 0, MOE_OPT_LIST, &opt.pairs, "PP,TG", "read PP tokens, then generate TG; may be repeated", 0, 0},
+	{"depth", 'd', MOE_OPT_STR, &opt.depths, "N,...", "positions filled before, not timed (0)", 0, 0},
+	{"mixed", 0, MOE_OPT_FLAG, &opt.mixed, NULL, "requests of many lengths too, admitted as places get free", 0, 0},
+	{"load", 0, MOE_OPT_FLAG, &opt.load, NULL, "starting up too: until the first token, and its memory", 0, 0},
+	{"net", 0, MOE_OPT_FLAG, &opt.net, NULL, "with servers: round trips of one batch too", 0, 0},
 	{"threads", 't', MOE_OPT_STR, &opt.threads, "N,...", "threads (all cores)", 0, 0},
 	{"repetitions", 'r', MOE_OPT_INT, &opt.repetitions, "N", "measurements of each (5)", 1, 1000},
 	{"output", 'o', MOE_OPT_STR, &opt.format, "FORMAT", "md, csv, json, jsonl or sql (md)", 0, 0},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (512)", 1, 65536},
 	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
+	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
+	{"no-roofs", 0, MOE_OPT_FLAG, &opt.no_roofs, NULL, "do not measure the machine, nor count what rows cost", 0, 0},
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
@@ -41,8 +48,7 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } commands[] = {
-	{"synth", bench_synth_main}, {"kernels", bench_kernels_main}, {"hardware", bench_hardware_main},
-	{"divergence", bench_divergence_main},
+	{"divergence", bench_divergence_main}, {"hardware", bench_hardware_main}, {"kernels", bench_kernels_main}, {"synth", bench_synth_main},
 };
 
 int main(int argc, char **argv)
@@ -50,6 +56,9 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		if (argc > 1 && !strcmp(argv[1], commands[i].name))
 			return commands[i].main(argc - 1, argv + 1);
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "-pg")) /* as llama-bench spells it */
+			argv[i] = "--pg";
 	int rc = moe_opts_parse(&tool, &argc, argv);
 	if (rc >= 0)
 		return rc;
@@ -59,12 +68,18 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "which model? (-m SHARDS)");
 	if (bench_format_parse(opt.format) < 0)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
+	if (opt.net && !opt.hosts && !opt.connect.n)
+		return moe_usage(&tool, "--net needs servers (--hosts or --connect)");
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_run_config numerics = {.hosts = opt.hosts, .n_connect = opt.connect.n};
-	if (bench_check_lists(&opt, &e) || moe_run_numerics(&numerics, false, opt.kv, opt.wire, &e))
+	struct bench_plan plan;
+	if (bench_plan_make(&opt, &plan, &e) || moe_run_numerics(&numerics, opt.exact, opt.kv, opt.wire, &e)) {
+		bench_plan_free(&plan);
 		return moe_usage(&tool, "%s", e.msg);
+	}
 
-	rc = bench_run(&opt, &e);
+	rc = bench_run(&opt, &plan, &e);
+	bench_plan_free(&plan);
 	moe_opts_free(&tool);
 	return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);
 }
