@@ -36,17 +36,27 @@ cflags   = -std=c11 -ffp-contract=off -pthread $(warn) $(opt) $(san) $(CFLAGS)
 ldflags  = -pthread $(san) -Wl,--as-needed $(LDFLAGS)
 libs     = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm $(LDLIBS)
 
-# lib/compute/cpu/isa_*.c is one source compiled per instruction set by including kernels.inc with its own flags.
-isa_x86  = $(if $(filter x86_64 amd64,$(shell uname -m)),1)
-$(B)/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mfma -mf16c -O3)
-$(B)/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -O3)
-$(B)/lib/compute/cpu/isa_base.o:   isaflags = -O3
+# lib/compute/cpu/isa_*.c is one source compiled per instruction set by including kernels.inc with its own flags;
+# coded_*.c does the same with coded.inc.
+machine  = $(shell uname -m)
+isa_avx2   = $(if $(filter x86_64 amd64,$(machine)),-mavx2 -mfma -mf16c)
+isa_avx512 = $(if $(isa_avx2),$(isa_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
+isa_objects = $(1)/lib/compute/cpu/isa_$(2).o $(1)/lib/compute/cpu/coded_$(2).o
+define isa_rules
+$(call isa_objects,$(1),avx2):   isaflags = $$(isa_avx2) $(2)
+$(call isa_objects,$(1),avx512): isaflags = $$(isa_avx512) $(2)
+$(call isa_objects,$(1),base):   isaflags = $(2)
+$(1)/lib/compute/cpu/coded_avx2vnni.o:   isaflags = $$(if $$(isa_avx2),$$(isa_avx2) -mavxvnni) $(2)
+$(1)/lib/compute/cpu/coded_avx512vnni.o: isaflags = $$(if $$(isa_avx2),$$(isa_avx512) -mavx512vnni) $(2)
+$(1)/lib/compute/cpu/coded_neon.o:       isaflags = $$(if $$(filter aarch64,$$(machine)),-march=armv8.2-a+dotprod) $(2)
 # So is lib/tensor/search_*.c.  -Wno-psabi: how vectors cross calls is no matter where none does.
-$(B)/lib/tensor/search_avx2.o:     isaflags = $(if $(isa_x86),-mavx2) -O3 -Wno-psabi
-$(B)/lib/tensor/search_avx512.o:   isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2) -O3 -Wno-psabi
-$(B)/lib/tensor/search_base.o:     isaflags = -O3 -Wno-psabi
+$(1)/lib/tensor/search_avx2.o:   isaflags = $$(if $$(isa_avx2),-mavx2) $(2) -Wno-psabi
+$(1)/lib/tensor/search_avx512.o: isaflags = $$(if $$(isa_avx2),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2) $(2) -Wno-psabi
+$(1)/lib/tensor/search_base.o:   isaflags = $(2) -Wno-psabi
+endef
+$(eval $(call isa_rules,$(B),-O3))
 # Its loops are to become vectors.
-$(B)/lib/net/states.o:             isaflags = -O3
+$(B)/lib/net/states.o: isaflags = -O3
 
 lib_o  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
 lib    = $(B)/libmoecore.a
@@ -102,10 +112,7 @@ FUZZ_CC ?= clang
 FUZZ_SECONDS ?= 20
 fuzzers = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*.c))
 fuzz_o  = $(patsubst %.c,build/fuzz/o/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
-build/fuzz/o/lib/compute/cpu/isa_avx2.o:   isaflags = $(if $(isa_x86),-mavx2 -mfma -mf16c)
-build/fuzz/o/lib/compute/cpu/isa_avx512.o: isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c)
-build/fuzz/o/lib/tensor/search_avx2.o:     isaflags = $(if $(isa_x86),-mavx2)
-build/fuzz/o/lib/tensor/search_avx512.o:   isaflags = $(if $(isa_x86),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2)
+$(eval $(call isa_rules,build/fuzz/o,))
 build/fuzz/o/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZCC,$<)$(FUZZ_CC) $(cppflags) -std=c11 -ffp-contract=off -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all $(isaflags) -MMD -MP -c -o $@ $<

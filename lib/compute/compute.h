@@ -131,10 +131,10 @@ struct moe_backend {
 };
 
 /* The CPU backend.  The team stays the caller's and must outlive it.  Kernels of the widest instruction set this CPU
- * has; MOE_CPU=avx512|avx2|base|... in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
+ * has; MOE_CPU=avx512vnni|avx2|neon|base|... in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
  * All give the same bits for the same `n` (copied; NULL: MOE_NUMERICS_INIT). */
 int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e);
-const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512" */
+const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512vnni" */
 
 /* ---- experts, wherever they are ---- */
 

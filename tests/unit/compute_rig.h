@@ -25,20 +25,25 @@ struct rig {
 };
 
 /* False: this machine does not have it. */
-static inline bool rig_open(struct rig *r, const char *isa, int threads)
+static inline bool rig_open_as(struct rig *r, const char *isa, int threads, const struct moe_numerics *n)
 {
 	struct moe_err e = MOE_ERR_INIT;
 	int rc;
 
 	assert_int_equal(moe_team_new(threads, &r->team, &e), 0);
 	setenv("MOE_CPU", isa, 1);
-	rc = moe_backend_cpu(r->team, NULL, &r->b, &e);
+	rc = moe_backend_cpu(r->team, n, &r->b, &e);
 	unsetenv("MOE_CPU");
 	if (rc == 0)
 		return true;
 	assert_int_equal(rc, MOE_E_UNSUPPORTED);
 	moe_team_free(r->team);
 	return false;
+}
+
+static inline bool rig_open(struct rig *r, const char *isa, int threads)
+{
+	return rig_open_as(r, isa, threads, NULL);
 }
 
 static inline void rig_close(struct rig *r)

@@ -133,7 +133,7 @@ static void attend_tile(const struct attention *m, const struct moe_attn_seq *s,
 /* Where a piece of a divided sequence leaves its part. */
 static struct moe_attend_part part_at(const struct attention *m, size_t piece)
 {
-	return moe_attend_part(m->c->parts + piece * moe_attend_part_floats(m->divided_n, m->a->head_dim), m->divided_n);
+	return moe_attend_part((float *)m->c->parts.mem + piece * moe_attend_part_floats(m->divided_n, m->a->head_dim), m->divided_n);
 }
 
 static void attend_piece(void *arg, size_t piece, int worker)
@@ -195,7 +195,8 @@ static int divide(struct attention *m, size_t *pieces, struct moe_err *e)
 	if (!m->divided)
 		return 0;
 	*pieces = count_pieces(m);
-	return moe_cpu_parts(m->c, *pieces, moe_attend_part_floats(m->divided_n, m->a->head_dim), e);
+	return moe_cpu_room(&m->c->parts, *pieces, moe_attend_part_floats(m->divided_n, m->a->head_dim) * sizeof(float),
+	                    "parts of attention", e);
 }
 
 int moe_cpu_attention(struct moe_backend *b, struct moe_stream_q *q, float *out, const float *query,

@@ -2,9 +2,6 @@
  * operation has ended when its function returns. */
 #include <stdlib.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 #include "base/mem.h"
 #include "cpu.h"
@@ -15,8 +12,11 @@ static void cpu_close(struct moe_backend *b)
 
 	moe_cpu_rope_free(&c->rope);
 	free(c->starts);
-	free(c->parts);
+	free(c->parts.mem);
 	free(c->scratch);
+	free(c->x.mem);
+	free(c->hidden.mem);
+	free(c->up.mem);
 	free(c);
 }
 
@@ -71,68 +71,11 @@ static const struct moe_backend_ops cpu_ops = {
 	.sigmoid_scale = moe_cpu_sigmoid_scale,
 };
 
-/* ---- which kernels ---- */
-
-static bool has_avx512(void)
-{
-#if defined(__x86_64__)
-	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-	       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
-#else
-	return false;
-#endif
-}
-
-static bool has_avx2(void)
-{
-#if defined(__x86_64__)
-	unsigned a, b, c = 0, d; /* not every compiler's builtin knows f16c */
-
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &a, &b, &c, &d) &&
-	       (c & bit_F16C);
-#else
-	return false;
-#endif
-}
-
-static bool has_base(void)
-{
-	return true;
-}
-
-static const struct {
-	const char *name;
-	bool (*here)(void);
-	const struct moe_kernels *(*table)(void);
-} isas[] = { /* widest first */
-	{"avx512", has_avx512, moe_kernels_avx512},
-	{"avx2", has_avx2, moe_kernels_avx2},
-	{"base", has_base, moe_kernels_base},
-};
-
-static int choose_kernels(const struct moe_kernels **out, struct moe_err *e)
-{
-	const char *wish = getenv("MOE_CPU");
-	bool known = !wish || !*wish;
-
-	for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-		if (wish && *wish && strcmp(wish, isas[i].name) != 0)
-			continue;
-		known = true;
-		*out = isas[i].here() ? isas[i].table() : NULL;
-		if (*out)
-			return 0;
-	}
-	if (!known)
-		return moe_fail(e, MOE_E_UNSUPPORTED, "MOE_CPU=%s: not one of avx512, avx2, base", wish);
-	return moe_fail(e, MOE_E_UNSUPPORTED, "MOE_CPU=%s: this CPU or this build does not have it", wish);
-}
-
 int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e)
 {
-	const struct moe_kernels *k;
 	struct moe_cpu *c;
-	int rc = choose_kernels(&k, e);
+	struct moe_isa isa;
+	int rc = moe_cpu_isa(&isa, e);
 
 	if (rc)
 		return rc;
@@ -142,14 +85,16 @@ int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct 
 	c->base.ops = &cpu_ops;
 	c->team = team;
 	c->numerics = n ? *n : (struct moe_numerics)MOE_NUMERICS_INIT;
-	c->k = k;
+	c->isa = isa.name;
+	c->k = isa.plain;
+	c->coded = isa.coded;
 	*out = &c->base;
 	return 0;
 }
 
 const char *moe_backend_cpu_isa(const struct moe_backend *b)
 {
-	return ((const struct moe_cpu *)b)->k->isa;
+	return ((const struct moe_cpu *)b)->isa;
 }
 
 /* ---- what the operations share ---- */
@@ -172,21 +117,20 @@ int moe_cpu_scratch(struct moe_cpu *c, size_t floats, struct moe_err *e)
 	return 0;
 }
 
-int moe_cpu_parts(struct moe_cpu *c, size_t n, size_t floats, struct moe_err *e)
+int moe_cpu_room(struct moe_room *r, size_t n, size_t size, const char *what, struct moe_err *e)
 {
-	size_t need, bytes;
-	float *p;
+	size_t bytes;
+	void *mem;
 
-	if (!moe_mul_size(n, floats, &need) || !moe_mul_size(need, sizeof(float), &bytes))
-		return moe_fail(e, MOE_E_NOMEM, "attention's parts: too large");
-	if (need <= c->parts_floats)
+	if (!moe_mul_size(n, size, &bytes))
+		return moe_fail(e, MOE_E_NOMEM, "%s: too large", what);
+	if (bytes <= r->bytes)
 		return 0;
-	p = moe_aligned(bytes, "attention's parts", e);
-	if (!p)
+	mem = moe_aligned(bytes, what, e);
+	if (!mem)
 		return MOE_E_NOMEM;
-	free(c->parts);
-	c->parts = p;
-	c->parts_floats = need;
+	free(r->mem);
+	*r = (struct moe_room){mem, bytes};
 	return 0;
 }
 

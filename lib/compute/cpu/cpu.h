@@ -2,6 +2,7 @@
 #ifndef MOE_CPU_H
 #define MOE_CPU_H
 
+#include "coded.h"
 #include "compute/compute.h"
 #include "kernels.h"
 
@@ -14,17 +15,34 @@ struct moe_rope_table {
 	float *cosines, *sines;      /* [rows, dims / 2] */
 };
 
+/* The kernels that MOE_CPU names, or else the best that this CPU can run. */
+struct moe_isa {
+	const char *name;
+	const struct moe_kernels *plain;
+	const struct moe_coded_kernels *coded;
+};
+int moe_cpu_isa(struct moe_isa *out, struct moe_err *e);
+
+/* Memory that grows when more is needed, and forgets what was in it. */
+struct moe_room {
+	void *mem;
+	size_t bytes;
+};
+
 struct moe_cpu {
 	struct moe_backend base;     /* first: a moe_backend is a moe_cpu */
 	struct moe_team *team;
 	struct moe_numerics numerics;
+	const char *isa;
 	const struct moe_kernels *k;
+	const struct moe_coded_kernels *coded;
+	struct moe_room x, hidden;   /* quantised rows: inputs, and hidden states of FFNs */
+	struct moe_room up;          /* up's products where they are not fused with gate's */
 	float *scratch;              /* a part for every worker */
 	size_t scratch_floats;       /* of one part */
 	size_t *starts;              /* where each group's or sequence's pieces begin */
 	size_t starts_cap;
-	float *parts;                /* attention of parts of a context, until they are joined */
-	size_t parts_floats;
+	struct moe_room parts;       /* attention of parts of a context, until they are joined */
 	struct moe_rope_table rope;
 };
 
@@ -40,8 +58,8 @@ static inline float *moe_cpu_part(const struct moe_cpu *c, int worker)
 	return c->scratch + (size_t)worker * c->scratch_floats;
 }
 
-/* See to it that parts has room for n times `floats`. */
-int moe_cpu_parts(struct moe_cpu *c, size_t n, size_t floats, struct moe_err *e);
+/* See to it that *r has room for n things of `size` bytes; `what` is for the message. */
+int moe_cpu_room(struct moe_room *r, size_t n, size_t size, const char *what, struct moe_err *e);
 
 /* Room for n + 1 entries of starts. */
 int moe_cpu_starts(struct moe_cpu *c, size_t n, struct moe_err *e);
@@ -78,6 +96,78 @@ static inline size_t moe_cpu_row_bytes(const struct moe_matrix *w)
 {
 	return (size_t)w->cols * (w->quant == MOE_Q_F32 ? 4 : 2);
 }
+
+/* A product with any matrix, for operations to build on. */
+struct moe_product {
+	float *y;                    /* [rows, W.rows] */
+	const float *x;              /* row i: x + (x_row ? x_row[i] : i) * W.cols */
+	const int32_t *x_row;
+	int rows;
+	const struct moe_matrix *w;
+	const float *bias;           /* [W.rows] or NULL */
+};
+int moe_cpu_product(struct moe_cpu *c, const struct moe_product *p, struct moe_err *e);
+
+/* ---- coded matrices ---- */
+
+#define MOE_CODED_ROWS 96        /* most rows of a piece of work: sums and rows stay in the second cache */
+
+/* Rows of int8 codes, as the kernels' quantise makes them. */
+struct moe_coded_rows {
+	const unsigned char *x;
+	size_t ldx;
+	const int32_t *x_row;        /* row i is x_row[i], or i where this is NULL */
+};
+/* Rows [0, bound) of x[.., cols] to codes in *room; bound: how many rows there are, or that x_row names. */
+int moe_coded_quantise(struct moe_cpu *c, struct moe_room *room, const float *x, size_t bound, int64_t cols,
+                       struct moe_coded_rows *out, struct moe_err *e);
+size_t moe_coded_bound(const int32_t *x_row, size_t rows);
+/* How a product with a coded matrix is cut: pieces number row_tiles * runs, rows innermost, so that what is read of the
+ * weights is used again soon. */
+struct moe_coded_cut {
+	int rows, row_tile, row_tiles;
+	size_t tiles, run, runs;     /* tiles of the matrix, in a piece, and pieces that makes */
+};
+struct moe_coded_cut moe_coded_cut(int rows, const struct moe_matrix *w);
+static inline size_t moe_coded_pieces(const struct moe_coded_cut *c)
+{
+	return (size_t)c->row_tiles * c->runs;
+}
+/* The thread's own memory for a piece: a form and sums. */
+struct moe_coded_own {
+	unsigned char *form;
+	float *sums;                 /* [MOE_CODED_ROWS, MOE_TILE_ROWS] */
+};
+#define MOE_CODED_FLOATS (MOE_FORM_BYTES / sizeof(float) + MOE_CODED_ROWS * MOE_TILE_ROWS)
+static inline struct moe_coded_own moe_coded_own(float *part)
+{
+	return (struct moe_coded_own){(unsigned char *)part, part + MOE_FORM_BYTES / sizeof(float)};
+}
+/* Tile number `tile` of w times `rows` rows from `row` on; next: see struct moe_coded_tile. */
+struct moe_coded_tile moe_coded_tile(const struct moe_matrix *w, size_t tile, const struct moe_coded_rows *x, int row,
+                                     int rows, struct moe_coded_own own);
+/* Where tile number `tile` of w begins; NULL behind the last. */
+const unsigned char *moe_coded_at(const struct moe_matrix *w, size_t tile);
+int moe_coded_product(struct moe_cpu *c, const struct moe_product *p, struct moe_err *e);
+/* The same with weights decoded and rows as they are, f32. */
+int moe_exact_product(struct moe_cpu *c, const struct moe_product *p, struct moe_err *e);
+/* MOE_E_UNSUPPORTED for a coded matrix in a layout that is not r64. */
+int moe_coded_layout(const struct moe_matrix *w, struct moe_err *e);
+
+/* Gated FFNs of groups: shared by ffn.c and coded_ffn.c. */
+struct moe_cpu_ffns {
+	struct moe_cpu *c;
+	const struct moe_expert_group *groups;
+	size_t n_groups;
+	const float *x, *weight;     /* weight [pairs] or NULL: 1 */
+	const int32_t *x_row;        /* [pairs] or NULL: pair p is row p */
+	float *hidden;               /* [pairs, I] */
+	float *y;                    /* [pairs, H] */
+};
+/* One more than the highest pair of any group. */
+size_t moe_cpu_ffn_pairs(const struct moe_cpu_ffns *f);
+/* All three matrices of all groups are coded and multiplied with int8. */
+int moe_coded_ffn(const struct moe_cpu_ffns *f, struct moe_err *e);
 
 /* The operations, as in moe_backend_ops. */
 int moe_cpu_matmul(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,

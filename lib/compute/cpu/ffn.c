@@ -4,18 +4,8 @@
 
 #include "cpu.h"
 
-struct ffn {
-	struct moe_cpu *c;
-	const struct moe_expert_group *groups;
-	size_t n_groups;
-	const float *x, *weight;     /* weight [pairs] or NULL: 1 */
-	const int32_t *x_row;        /* [pairs] or NULL: pair p is row p */
-	float *hidden;               /* [pairs, I] */
-	float *y;                    /* [pairs, H] */
-};
-
 /* Which piece of which group; *first: the tile's first pair. */
-static struct moe_tile_at find_tile(const struct ffn *f, size_t piece, bool down, const struct moe_expert_group **group,
+static struct moe_tile_at find_tile(const struct moe_cpu_ffns *f, size_t piece, bool down, const struct moe_expert_group **group,
                                     size_t *first)
 {
 	size_t i = moe_cpu_find(f->c->starts, f->n_groups, piece);
@@ -30,7 +20,7 @@ static struct moe_tile_at find_tile(const struct ffn *f, size_t piece, bool down
 
 static void hidden_piece(void *arg, size_t piece, int worker)
 {
-	const struct ffn *f = arg;
+	const struct moe_cpu_ffns *f = arg;
 	const struct moe_kernels *k = f->c->k;
 	const struct moe_expert_group *g;
 	size_t first;
@@ -54,7 +44,7 @@ static void hidden_piece(void *arg, size_t piece, int worker)
 
 static void down_piece(void *arg, size_t piece, int worker)
 {
-	const struct ffn *f = arg;
+	const struct moe_cpu_ffns *f = arg;
 	const struct moe_expert_group *g;
 	size_t first;
 	struct moe_tile_at at = find_tile(f, piece, true, &g, &first);
@@ -69,7 +59,7 @@ static void down_piece(void *arg, size_t piece, int worker)
 }
 
 /* Number the pieces of all groups. */
-static size_t number_pieces(struct ffn *f, bool down)
+static size_t number_pieces(struct moe_cpu_ffns *f, bool down)
 {
 	size_t n = 0;
 
@@ -84,15 +74,10 @@ static size_t number_pieces(struct ffn *f, bool down)
 	return n;
 }
 
-static int run(struct ffn *f, enum moe_act act, struct moe_err *e)
+static int run_plain(struct moe_cpu_ffns *f, struct moe_err *e)
 {
-	int rc;
+	int rc = moe_cpu_scratch(f->c, MOE_PACK_FLOATS + MOE_TILE_FLOATS, e);
 
-	if (act != MOE_ACT_SILU)
-		return moe_fail(e, MOE_E_UNSUPPORTED, "activation %d: not one the CPU has", (int)act);
-	if (f->n_groups == 0)
-		return 0;
-	rc = moe_cpu_scratch(f->c, MOE_PACK_FLOATS + MOE_TILE_FLOATS, e);
 	rc = rc ? rc : moe_cpu_starts(f->c, f->n_groups, e);
 	if (rc)
 		return rc;
@@ -101,11 +86,104 @@ static int run(struct ffn *f, enum moe_act act, struct moe_err *e)
 	return 0;
 }
 
+/* ---- groups that mix coded and plain matrices, or multiply coded ones in f32: one product after the other ---- */
+
+static void silu_rows(void *arg, struct moe_range r)
+{
+	const struct moe_cpu_ffns *f = arg;
+	size_t n = (size_t)f->groups->w.gate.rows, at = ((size_t)f->groups->first + r.from) * n;
+
+	f->c->k->silu_mul(f->hidden + at, f->hidden + at, (const float *)f->c->up.mem + r.from * n, (r.to - r.from) * n);
+}
+
+static void weigh_rows(void *arg, struct moe_range r)
+{
+	const struct moe_cpu_ffns *f = arg;
+	size_t n = (size_t)f->groups->w.down.rows;
+
+	for (size_t i = (size_t)f->groups->first + r.from; i < (size_t)f->groups->first + r.to; i++)
+		f->c->k->scale(f->y + i * n, f->weight[i], n);
+}
+
+/* f has one group. */
+static int run_mixed(struct moe_cpu_ffns *f, struct moe_err *e)
+{
+	const struct moe_expert_group *g = f->groups;
+	const struct moe_expert_weights *w = &g->w;
+	size_t first = (size_t)g->first, pairs = (size_t)g->pairs, width = (size_t)w->gate.rows;
+	struct moe_product p = {.rows = g->pairs, .w = &w->gate, .y = f->hidden + first * width, .x = f->x};
+	int rc = moe_cpu_room(&f->c->up, pairs, width * sizeof(float), "products with up", e);
+
+	if (f->x_row)
+		p.x_row = f->x_row + first;
+	else
+		p.x += first * (size_t)w->gate.cols;
+	rc = rc ? rc : moe_cpu_product(f->c, &p, e);
+	p.w = &w->up;
+	p.y = f->c->up.mem;
+	rc = rc ? rc : moe_cpu_product(f->c, &p, e);
+	if (rc)
+		return rc;
+	moe_cpu_each(f->c, pairs, 4, silu_rows, f);
+	p = (struct moe_product){.y = f->y + first * (size_t)w->down.rows, .x = f->hidden + first * width, .rows = g->pairs,
+	                         .w = &w->down};
+	rc = moe_cpu_product(f->c, &p, e);
+	if (rc == 0 && f->weight)
+		moe_cpu_each(f->c, pairs, 4, weigh_rows, f);
+	return rc;
+}
+
+/* ---- any groups ---- */
+
+size_t moe_cpu_ffn_pairs(const struct moe_cpu_ffns *f)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < f->n_groups; i++)
+		if ((size_t)(f->groups[i].first + f->groups[i].pairs) > n)
+			n = (size_t)(f->groups[i].first + f->groups[i].pairs);
+	return n;
+}
+
+/* How many of a group's three matrices are coded. */
+static int coded_of(const struct moe_expert_group *g)
+{
+	return moe_quant_is_coded(g->w.gate.quant) + moe_quant_is_coded(g->w.up.quant) +
+	       moe_quant_is_coded(g->w.down.quant);
+}
+
+static int run(struct moe_cpu_ffns *f, enum moe_act act, struct moe_err *e)
+{
+	size_t plain = 0, coded = 0;
+	int rc = 0;
+
+	if (act != MOE_ACT_SILU)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "activation %d: not one the CPU has", (int)act);
+	for (size_t i = 0; i < f->n_groups; i++) {
+		plain += coded_of(&f->groups[i]) == 0;
+		coded += coded_of(&f->groups[i]) == 3;
+	}
+	if (f->n_groups == 0)
+		return 0;
+	if (plain == f->n_groups)
+		return run_plain(f, e);
+	if (coded == f->n_groups && f->c->numerics.activation == MOE_A_I8)
+		return moe_coded_ffn(f, e);
+	for (size_t i = 0; i < f->n_groups && rc == 0; i++) {
+		struct moe_cpu_ffns one = *f;
+
+		one.groups = &f->groups[i];
+		one.n_groups = 1;
+		rc = run_mixed(&one, e);
+	}
+	return rc;
+}
+
 int moe_cpu_ffn(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
                 const struct moe_expert_weights *w, enum moe_act act, float *scratch, struct moe_err *e)
 {
 	struct moe_expert_group one = {*w, 0, rows};
-	struct ffn f = {.c = moe_cpu(b), .groups = &one, .n_groups = 1, .x = x, .hidden = scratch, .y = y};
+	struct moe_cpu_ffns f = {.c = moe_cpu(b), .groups = &one, .n_groups = 1, .x = x, .hidden = scratch, .y = y};
 
 	(void)q;
 	return run(&f, act, e);
@@ -115,7 +193,7 @@ int moe_cpu_experts(struct moe_backend *b, struct moe_stream_q *q, float *y, con
                     const struct moe_expert_group *groups, int n_groups, const int32_t *x_row, const float *weight,
                     enum moe_act act, float *scratch, struct moe_err *e)
 {
-	struct ffn f = {moe_cpu(b), groups, (size_t)n_groups, x, weight, x_row, scratch, y};
+	struct moe_cpu_ffns f = {moe_cpu(b), groups, (size_t)n_groups, x, weight, x_row, scratch, y};
 
 	(void)q;
 	return run(&f, act, e);

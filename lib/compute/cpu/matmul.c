@@ -1,4 +1,4 @@
-/* Products with a weight matrix, and rows of one. */
+/* Products with a weight matrix, and rows of one; what is special about coded ones is in coded.c and exact.c. */
 #include "cpu.h"
 
 #define DIRECT_BYTES (128 << 10) /* weights of a tile with few rows */
@@ -46,39 +46,49 @@ struct moe_tile moe_cpu_tile(const struct moe_matrix *w, const struct moe_tile_a
 	};
 }
 
-struct product {
+struct plain {
 	struct moe_cpu *c;
+	const struct moe_product *p;
 	struct moe_cut cut;
-	float *y;
-	const float *x, *bias;
-	const struct moe_matrix *w;
 };
 
-static void product_tile(void *arg, size_t piece, int worker)
+static void plain_tile(void *arg, size_t piece, int worker)
 {
-	const struct product *p = arg;
-	struct moe_tile_at at = moe_cut_at(&p->cut, piece);
-	struct moe_tile t = moe_cpu_tile(p->w, &at, moe_cpu_part(p->c, worker));
+	const struct plain *m = arg;
+	const struct moe_product *p = m->p;
+	struct moe_tile_at at = moe_cut_at(&m->cut, piece);
+	struct moe_tile t = moe_cpu_tile(p->w, &at, moe_cpu_part(m->c, worker));
 
-	t.x = p->x + (size_t)at.row * t.ldx;
+	t.x = p->x_row ? p->x : p->x + (size_t)at.row * t.ldx;
+	t.x_row = p->x_row ? p->x_row + at.row : NULL;
 	t.ldy = (size_t)p->w->rows;
 	t.y = p->y + (size_t)at.row * t.ldy + at.out;
-	p->c->k->tile(&t);
+	m->c->k->tile(&t);
 	for (int i = 0; p->bias && i < t.rows; i++)
-		p->c->k->add(t.y + (size_t)i * t.ldy, p->bias + at.out, (size_t)t.n);
+		m->c->k->add(t.y + (size_t)i * t.ldy, p->bias + at.out, (size_t)t.n);
+}
+
+int moe_cpu_product(struct moe_cpu *c, const struct moe_product *p, struct moe_err *e)
+{
+	struct plain m = {.c = c, .p = p};
+	int rc;
+
+	if (moe_quant_is_coded(p->w->quant))
+		return c->numerics.activation == MOE_A_F32 ? moe_exact_product(c, p, e) : moe_coded_product(c, p, e);
+	rc = moe_cpu_scratch(c, MOE_PACK_FLOATS, e);
+	m.cut = moe_cpu_cut(c->k, p->rows, p->w);
+	if (rc == 0)
+		moe_team_run(c->team, moe_cut_tiles(&m.cut), plain_tile, &m);
+	return rc;
 }
 
 int moe_cpu_matmul(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
                    const struct moe_matrix *w, const float *bias, struct moe_err *e)
 {
-	struct moe_cpu *c = moe_cpu(b);
-	struct product p = {c, moe_cpu_cut(c->k, rows, w), y, x, bias, w};
-	int rc = moe_cpu_scratch(c, MOE_PACK_FLOATS, e);
+	struct moe_product p = {.y = y, .x = x, .rows = rows, .w = w, .bias = bias};
 
 	(void)q;
-	if (rc == 0)
-		moe_team_run(c->team, moe_cut_tiles(&p.cut), product_tile, &p);
-	return rc;
+	return moe_cpu_product(moe_cpu(b), &p, e);
 }
 
 struct embed {
@@ -93,8 +103,13 @@ static void embed_rows(void *arg, struct moe_range r)
 	const struct embed *m = arg;
 	size_t n = (size_t)m->w->cols, ldw = moe_cpu_row_bytes(m->w);
 
-	for (size_t i = r.from; i < r.to; i++)
+	for (size_t i = r.from; i < r.to; i++) {
+		if (moe_quant_is_coded(m->w->quant)) {
+			moe_matrix_row(m->w, m->ids[i], m->y + i * n);
+			continue;
+		}
 		m->c->k->convert(m->y + i * n, (const unsigned char *)m->w->data + (size_t)m->ids[i] * ldw, m->w->quant, n);
+	}
 }
 
 int moe_cpu_embed(struct moe_backend *b, struct moe_stream_q *q, float *y, const int32_t *ids, int rows,
