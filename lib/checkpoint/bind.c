@@ -22,18 +22,29 @@ static int missing(const struct binder *b, struct moe_tensor_id id)
 	return moe_fail(b->e, MOE_E_MISSING, "tensor %s is missing", name);
 }
 
-/* The tensor, its shape and type fit for a kernel; NULL: not, see rc. */
-static const struct moe_tensor *get(struct binder *b, struct moe_tensor_id id, enum moe_quant *quant)
+/* The tensor, there once; NULL: not, see rc. */
+static const struct moe_tensor *find(struct binder *b, struct moe_tensor_id id)
 {
-	const struct moe_tensor *t;
+	const struct moe_tensor *t, *second;
 
 	if (b->rc)
 		return NULL;
-	t = moe_tensor_lookup(b->s, b->m, id);
+	t = moe_tensor_lookup(b->s, b->m, id, &second);
 	if (!t)
 		b->rc = missing(b, id);
-	else
-		b->rc = moe_tensor_check_shape(b->m, id, t, b->e);
+	else if (second)
+		b->rc = moe_fail(b->e, MOE_E_INPUT, "tensors %s and %s are the same thing", t->name, second->name);
+	return b->rc ? NULL : t;
+}
+
+/* A tensor that is never coded, its shape and type fit for a kernel; NULL: not, see rc. */
+static const struct moe_tensor *get(struct binder *b, struct moe_tensor_id id, enum moe_quant *quant)
+{
+	const struct moe_tensor *t = find(b, id);
+
+	if (!t)
+		return NULL;
+	b->rc = moe_tensor_check_shape(b->m, id, t, b->e);
 	if (!b->rc && !moe_quant_of(t->dtype, quant))
 		b->rc = moe_fail(b->e, MOE_E_UNSUPPORTED, "tensor %s: weights of type %s are not supported", t->name,
 		                 moe_dtype_name(t->dtype));
@@ -42,14 +53,12 @@ static const struct moe_tensor *get(struct binder *b, struct moe_tensor_id id, e
 
 static struct moe_matrix bind_matrix(struct binder *b, enum moe_role role, int layer, int expert)
 {
+	struct moe_tensor_id id = {role, layer, expert};
 	struct moe_matrix x = {.layout = MOE_L_PLAIN};
-	const struct moe_tensor *t = get(b, (struct moe_tensor_id){role, layer, expert}, &x.quant);
+	const struct moe_tensor *t = find(b, id);
 
-	if (!t)
-		return x;
-	x.rows = t->shape[0];
-	x.cols = t->shape[1];
-	x.data = t->data;
+	if (t)
+		b->rc = moe_tensor_matrix(b->m, id, t, &x, b->e);
 	return x;
 }
 
@@ -93,7 +102,7 @@ static bool any(const struct binder *b, enum form f, int layer, int expert)
 	const enum moe_role roles[] = {forms[f].gate, forms[f].up, forms[f].down};
 
 	for (int i = 0; i < 3; i++)
-		if (moe_tensor_lookup(b->s, b->m, (struct moe_tensor_id){roles[i], layer, expert}))
+		if (moe_tensor_lookup(b->s, b->m, (struct moe_tensor_id){roles[i], layer, expert}, NULL))
 			return true;
 	return false;
 }

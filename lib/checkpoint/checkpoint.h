@@ -137,12 +137,44 @@ struct moe_tensor_id {
 	enum moe_role role;
 	int layer, expert;          /* -1 where it does not apply */
 };
-/* What the tensor of this name is in this model; false: nothing we know. */
+/* What the tensor of this name is in this model, "NAME.q4" and "NAME.q4.r64" being what NAME is (tensor.h); false: nothing
+ * we know. */
 bool moe_tensor_identify(const struct moe_model *m, const char *name, struct moe_tensor_id *out);
 /* Its Hugging Face name into buf; false: this family has no such tensor, or buf is too small. */
 bool moe_tensor_name(const struct moe_model *m, struct moe_tensor_id id, char *buf, size_t cap);
 /* Is it (part of) a routed expert? */
 bool moe_role_is_expert(enum moe_role r);
+/* May it be coded (q8 and below)?  The matrices of experts (three tensors each, never fused ones or their parts), of
+ * attention, of shared experts and dense layers, embedding and head.  Not norms, biases, the router, the shared expert's
+ * switch. */
+bool moe_role_may_be_coded(enum moe_role r);
+/* The shape it must have, as it is logically; false: this model has no such tensor. */
+bool moe_tensor_shape(const struct moe_model *m, struct moe_tensor_id id, int64_t *shape, int *ndim);
+/* Does a tensor of that identity have the right shape, and when its name says that it holds codes: may it, in U8 and the
+ * right size?  The message has both shapes. */
+int moe_tensor_check_shape(const struct moe_model *m, struct moe_tensor_id id, const struct moe_tensor *t, struct moe_err *e);
+/* The matrix that a tensor holds: quant and layout as name or dtype say, rows and columns as the model has them; checked.
+ * Of a tensor with a `coding` the quant is what it reads as best and data is NULL. */
+int moe_tensor_matrix(const struct moe_model *m, struct moe_tensor_id id, const struct moe_tensor *t,
+                      struct moe_matrix *out, struct moe_err *e);
+/* Shape in a file of the U8 tensor that holds a coded matrix [rows, cols]. */
+void moe_coded_entry(enum moe_quant q, enum moe_layout l, int64_t rows, int64_t cols, int64_t shape[2]);
+
+/* ---- quants of a model's parts ---- */
+
+#define MOE_Q_KEEP MOE_QUANTS   /* as it is */
+
+/* rest: attention, shared experts, dense layers. */
+struct moe_quants {
+	enum moe_quant experts, rest, embed, head;
+};
+#define MOE_QUANTS_INIT {MOE_Q_KEEP, MOE_Q_KEEP, MOE_Q_KEEP, MOE_Q_KEEP}
+/* "q4" or "experts=q4,rest=q8,head=q4,embed=bf16": f32, f16, bf16, q8, q4, q3, q2 or keep, which those have that are not
+ * named.  One word is for all, but q4 gives embedding and head q8, and q3 and q2, which only experts may have, give
+ * everything else q8.  MOE_E_RANGE: it is none. */
+int moe_quants_parse(const char *text, struct moe_quants *out, struct moe_err *e);
+/* MOE_Q_KEEP also for what is never coded: norms, biases, routers. */
+enum moe_quant moe_quants_of(const struct moe_quants *p, enum moe_role r);
 
 /* ---- a checkpoint ---- */
 
@@ -168,12 +200,6 @@ void moe_checkpoint_close(struct moe_checkpoint *c);
 /* Is there a config.json and safetensors weights, and no manifest.json? */
 bool moe_checkpoint_is(const char *dir);
 
-/* Add all tensors of `from` to `to`; coded ones are decoded to bf16 (to nearest even) by `threads` threads (0: all cores)
- * into memory that `to` owns, the others stay views.  MOE_E_NOMEM with needed and available bytes when they do not fit.
- * `what` starts messages; *bytes: of the memory taken. */
-int moe_checkpoint_materialize(const struct moe_tensors *from, const char *what, int threads, struct moe_tensors *to,
-                               uint64_t *bytes, struct moe_err *e);
-
 /* ---- binding: the matrices a kernel needs ---- */
 
 struct moe_vector {
@@ -196,8 +222,9 @@ struct moe_base_weights {
 	struct moe_vector final_norm;
 	struct moe_layer_weights *layers;        /* [n_layers] */
 };
-/* Find one expert in whichever form the set holds it (three tensors, fused, or NAME.E parts), shapes and types
- * checked.  The views live as long as s. MOE_E_MISSING names the tensor and the expert. */
+/* Find one expert in whichever form the set holds it (three tensors, coded or not, fused, or NAME.E parts), shapes and types
+ * checked.  The views live as long as s.  Of tensors with a `coding` data is NULL: moe_source_tensors makes their values.
+ * MOE_E_MISSING names the tensor and the expert. */
 int moe_bind_expert(const struct moe_tensors *s, const struct moe_model *m, int layer, int expert,
                     struct moe_expert_weights *out, struct moe_err *e);
 /* Everything that is no routed expert. moe_base_free frees the array only. */
@@ -206,8 +233,10 @@ void moe_base_free(struct moe_base_weights *b);
 
 /* ---- synthetic checkpoints ---- */
 
-/* SPEC: NAME[,layers=N][,seed=S][,dtype=bf16|f32|f16][,fused][,heavy] with NAME one of moe_synth_names ("mixtral-8x7b", ...,
- * "mixtral-mini", "qwen3moe-mini", "tiny-mixtral", "tiny-qwen3-moe", "tiny-qwen2-moe", "tiny-olmoe"). */
+/* SPEC: NAME[,layers=N][,seed=S][,dtype=bf16|f32|f16][,fused][,heavy][,quant=q8|q4|q3|q2] with NAME one of moe_synth_names
+ * ("mixtral-8x7b", ..., "mixtral-mini", "qwen3moe-mini", "tiny-mixtral", "tiny-qwen3-moe", "tiny-qwen2-moe", "tiny-olmoe").
+ * With quant the matrices that moe_quants_parse gives one are random codes in the layout r64, made without encoding
+ * anything: in memory only, and not fused. */
 const char *const *moe_synth_names(void);            /* NULL-terminated */
 /* Only its model description, as if its config.json had been read. */
 int moe_synth_model(const char *spec, struct moe_model *out, struct moe_err *e);

@@ -152,7 +152,7 @@ static int open_weights(struct moe_tensors *s, const char *dir, struct moe_err *
 static int check_tensors(const struct moe_tensors *s, const struct moe_model *m, struct moe_err *e)
 {
 	for (size_t i = 0; i < moe_tensors_count(s); i++) {
-		const struct moe_tensor *t = moe_tensors_at(s, i), *first;
+		const struct moe_tensor *t = moe_tensors_at(s, i), *first, *second;
 		struct moe_tensor_id id;
 		int rc;
 
@@ -161,9 +161,11 @@ static int check_tensors(const struct moe_tensors *s, const struct moe_model *m,
 		rc = moe_tensor_check_shape(m, id, t, e);
 		if (rc)
 			return rc;
-		first = id.role == MOE_R_ROTARY ? t : moe_tensor_lookup(s, m, id);
-		if (first != t)
-			return moe_fail(e, MOE_E_INPUT, "tensors %s and %s are the same thing", first->name, t->name);
+		if (id.role == MOE_R_ROTARY)
+			continue;
+		first = moe_tensor_lookup(s, m, id, &second);
+		if (second)
+			return moe_fail(e, MOE_E_INPUT, "tensors %s and %s are the same thing", first->name, second->name);
 	}
 	return 0;
 }

@@ -38,7 +38,7 @@ static bool match(const char *form, const char *name, struct moe_tensor_id *id)
 	return *name == 0;
 }
 
-bool moe_tensor_identify(const struct moe_model *m, const char *name, struct moe_tensor_id *out)
+static bool identify(const struct moe_model *m, const char *name, struct moe_tensor_id *out)
 {
 	for (const struct moe_name_form *f = m->family->names; f->form; f++) {
 		struct moe_tensor_id id = {.role = f->role};
@@ -53,6 +53,22 @@ bool moe_tensor_identify(const struct moe_model *m, const char *name, struct moe
 		return true;
 	}
 	return false;
+}
+
+bool moe_tensor_identify(const struct moe_model *m, const char *name, struct moe_tensor_id *out)
+{
+	char stem[MOE_NAME_CAP];
+	enum moe_layout l;
+	enum moe_quant q;
+	size_t len;
+
+	if (identify(m, name, out))
+		return true;
+	if (!moe_quant_split_name(name, &len, &q, &l) || len >= sizeof stem)
+		return false;
+	memcpy(stem, name, len);
+	stem[len] = 0;
+	return identify(m, stem, out);
 }
 
 /* The form with numbers for its stars; false: too long. */
@@ -86,18 +102,56 @@ bool moe_tensor_name(const struct moe_model *m, struct moe_tensor_id id, char *b
 	return false;
 }
 
-const struct moe_tensor *moe_tensor_lookup(const struct moe_tensors *s, const struct moe_model *m, struct moe_tensor_id id)
+/* NAME.QUANT or NAME.QUANT.LAYOUT; false: too long. */
+static bool coded_name(const char *name, enum moe_quant q, enum moe_layout l, char *buf, size_t cap)
 {
+	bool plain = l == MOE_L_PLAIN;
+	int n = snprintf(buf, cap, "%s.%s%s%s", name, moe_quant_name(q), plain ? "" : ".", plain ? "" : moe_layout_name(l));
+
+	return n > 0 && (size_t)n < cap;
+}
+
+/* What is being looked for, and the first two that were found. */
+struct finder {
+	const struct moe_tensors *s;
+	const struct moe_tensor *first, *second;
+};
+
+static void look(struct finder *f, const char *name)
+{
+	const struct moe_tensor *t = moe_tensors_find(f->s, name);
+
+	if (t && !f->first)
+		f->first = t;
+	else if (t && !f->second)
+		f->second = t;
+}
+
+static void look_coded(struct finder *f, const char *name)
+{
+	char coded[MOE_NAME_CAP];
+
+	for (int q = MOE_Q_Q8; q < MOE_QUANTS; q++)
+		for (int l = 0; l < MOE_LAYOUTS; l++)
+			if (coded_name(name, (enum moe_quant)q, (enum moe_layout)l, coded, sizeof coded))
+				look(f, coded);
+}
+
+const struct moe_tensor *moe_tensor_lookup(const struct moe_tensors *s, const struct moe_model *m, struct moe_tensor_id id,
+                                           const struct moe_tensor **second)
+{
+	struct finder f = {.s = s};
 	char name[MOE_NAME_CAP];
 
-	for (const struct moe_name_form *f = m->family->names; f->form; f++)
-		if (f->role == id.role && fill(f->form, id, name, sizeof name)) {
-			const struct moe_tensor *t = moe_tensors_find(s, name);
-
-			if (t)
-				return t;
+	for (const struct moe_name_form *n = m->family->names; n->form; n++)
+		if (n->role == id.role && fill(n->form, id, name, sizeof name)) {
+			look(&f, name);
+			if (moe_role_may_be_coded(id.role))
+				look_coded(&f, name);
 		}
-	return NULL;
+	if (second)
+		*second = f.second;
+	return f.first;
 }
 
 bool moe_role_is_expert(enum moe_role r)

@@ -71,12 +71,10 @@ int moe_config_tokens(const struct moe_json *json, const char *what, int bos, in
 
 #define MOE_NAME_CAP 160 /* more than any name of ours with its numbers */
 
-/* The shape the tensor must have; false: this model has no such tensor. */
-bool moe_tensor_shape(const struct moe_model *m, struct moe_tensor_id id, int64_t *shape, int *ndim);
-/* The tensor in s under any of its names; NULL: none. */
-const struct moe_tensor *moe_tensor_lookup(const struct moe_tensors *s, const struct moe_model *m, struct moe_tensor_id id);
-/* Compare with moe_tensor_shape; the message has both. */
-int moe_tensor_check_shape(const struct moe_model *m, struct moe_tensor_id id, const struct moe_tensor *t, struct moe_err *e);
+/* The tensor in s under any of its names, coded or not; NULL: none.  *second (may be NULL): another one that is the
+ * same, or NULL. */
+const struct moe_tensor *moe_tensor_lookup(const struct moe_tensors *s, const struct moe_model *m, struct moe_tensor_id id,
+                                           const struct moe_tensor **second);
 /* Shape times element size; false: overflows. */
 bool moe_st_bytes(const struct moe_st_entry *t, uint64_t *out);
 

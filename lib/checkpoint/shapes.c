@@ -117,20 +117,3 @@ bool moe_tensor_shape(const struct moe_model *m, struct moe_tensor_id id, int64_
 	return of_attention(&m->layers[id.layer].attn, m->hidden, id.role, shape, ndim) ||
 	       of_ffn(&m->layers[id.layer].ffn, m->hidden, id, shape, ndim);
 }
-
-int moe_tensor_check_shape(const struct moe_model *m, struct moe_tensor_id id, const struct moe_tensor *t, struct moe_err *e)
-{
-	struct moe_tensor want = {0};
-	char found[160], wanted[160];
-	bool same;
-
-	if (id.role == MOE_R_ROTARY || !moe_tensor_shape(m, id, want.shape, &want.ndim))
-		return 0;
-	same = t->ndim == want.ndim;
-	for (int i = 0; same && i < t->ndim; i++)
-		same = t->shape[i] == want.shape[i];
-	if (same)
-		return 0;
-	return moe_fail(e, MOE_E_INPUT, "tensor %s has shape %s, %s is wanted", t->name, moe_shape_text(t, found),
-	                moe_shape_text(&want, wanted));
-}

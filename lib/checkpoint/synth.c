@@ -1,4 +1,5 @@
 /* A random checkpoint: what tensors it has, and one made in memory. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ static int add(struct moe_synth_plan *p, enum moe_role role, int layer, int expe
 	if (!moe_tensor_shape(&p->model, t.id, t.shape, &t.ndim)) /* not every layer has everything */
 		return 0;
 	moe_tensor_name(&p->model, t.id, t.name, sizeof t.name);
+	t.quant = moe_role_may_be_coded(role) ? moe_quants_of(&p->spec.quants, role) : MOE_Q_KEEP;
 	for (int i = 0; i < t.ndim; i++)
 		t.elements *= (uint64_t)t.shape[i];
 	if (p->n == p->cap) {
@@ -75,9 +77,29 @@ void moe_synth_plan_free(struct moe_synth_plan *p)
 	*p = (struct moe_synth_plan){0};
 }
 
-static uint64_t aligned_bytes(const struct moe_synth_plan *p, const struct moe_synth_tensor *t)
+/* As it lies in memory. */
+static void describe(const struct moe_synth_plan *p, const struct moe_synth_tensor *x, struct moe_tensor *t, char *name,
+                    size_t cap)
 {
-	return (t->elements * moe_dtype_size(p->spec.dtype) + 63) / 64 * 64;
+	*t = (struct moe_tensor){.name = x->name, .dtype = p->spec.dtype, .ndim = x->ndim};
+	memcpy(t->shape, x->shape, sizeof t->shape);
+	t->bytes = (size_t)x->elements * moe_dtype_size(t->dtype);
+	if (x->quant == MOE_Q_KEEP)
+		return;
+	t->name = name;
+	t->dtype = MOE_U8;
+	moe_coded_entry(x->quant, MOE_L_R64, x->shape[0], x->shape[1], t->shape);
+	t->bytes = (size_t)(t->shape[0] * t->shape[1]);
+	snprintf(name, cap, "%s.%s.%s", x->name, moe_quant_name(x->quant), moe_layout_name(MOE_L_R64));
+}
+
+static uint64_t aligned_bytes(const struct moe_synth_plan *p, const struct moe_synth_tensor *x)
+{
+	char name[MOE_NAME_CAP + 16];
+	struct moe_tensor t;
+
+	describe(p, x, &t, name, sizeof name);
+	return (t.bytes + 63) / 64 * 64;
 }
 
 static int check_memory(const struct moe_synth_plan *p, uint64_t *total, struct moe_err *e)
@@ -98,12 +120,17 @@ static int check_memory(const struct moe_synth_plan *p, uint64_t *total, struct 
 static int make_one(struct moe_checkpoint *c, const struct moe_synth_plan *p, const struct moe_synth_tensor *x,
                     unsigned char *dst, struct moe_team *team, struct moe_err *e)
 {
-	struct moe_tensor t = {.name = x->name, .dtype = p->spec.dtype, .ndim = x->ndim, .data = dst};
+	char name[MOE_NAME_CAP + 16];
+	struct moe_tensor t;
+	int rc = 0;
 
-	memcpy(t.shape, x->shape, sizeof t.shape);
-	t.bytes = (size_t)x->elements * moe_dtype_size(t.dtype);
-	moe_synth_fill(p, x, 0, x->elements, dst, team);
-	return moe_tensors_add(c->tensors, &t, e);
+	describe(p, x, &t, name, sizeof name);
+	t.data = dst;
+	if (x->quant == MOE_Q_KEEP)
+		moe_synth_fill(p, x, 0, x->elements, dst, team);
+	else
+		rc = moe_synth_codes(p, x, dst, team, e);
+	return rc ? rc : moe_tensors_add(c->tensors, &t, e);
 }
 
 static int make_all(struct moe_checkpoint *c, const struct moe_synth_plan *p, struct moe_err *e)

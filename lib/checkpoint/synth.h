@@ -14,6 +14,7 @@ struct moe_synth_spec {
 	enum moe_dtype dtype;
 	bool fused;
 	bool heavy;                 /* weights with heavy tails */
+	struct moe_quants quants;   /* coded ones only, else MOE_Q_KEEP */
 };
 int moe_synth_parse(const char *spec, struct moe_synth_spec *out, struct moe_err *e);
 
@@ -32,6 +33,7 @@ struct moe_synth_tensor {
 	int64_t shape[MOE_MAX_DIMS];
 	int ndim;
 	uint64_t elements;
+	enum moe_quant quant;       /* MOE_Q_KEEP: none, it has the spec's dtype */
 };
 struct moe_synth_plan {
 	struct moe_model model;
@@ -48,6 +50,15 @@ void moe_synth_plan_free(struct moe_synth_plan *p);
 /* Elements [first, first + n) of t into dst, by all of the team. */
 void moe_synth_fill(const struct moe_synth_plan *p, const struct moe_synth_tensor *t, uint64_t first, uint64_t n,
                     unsigned char *dst, struct moe_team *team);
+
+/* Random codes for all of t, which has a quant, in the layout r64. */
+int moe_synth_codes(const struct moe_synth_plan *p, const struct moe_synth_tensor *t, unsigned char *dst,
+                    struct moe_team *team, struct moe_err *e);
+/* Where the random numbers of a tensor (or of one matrix in a fused one) begin, and the deviation that its values have. */
+uint64_t moe_synth_key(const struct moe_synth_plan *p, struct moe_tensor_id id);
+double moe_synth_deviation(const struct moe_synth_plan *p, struct moe_tensor_id id, int64_t cols);
+/* Random number i (from 1 on) of those of a key. */
+uint64_t moe_synth_random(uint64_t key, uint64_t i);
 
 /* A checkpoint being written as a folder. */
 struct moe_synth_writer {

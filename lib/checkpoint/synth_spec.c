@@ -1,4 +1,4 @@
-/* NAME[,layers=N][,seed=S][,dtype=T][,fused][,heavy] */
+/* NAME[,layers=N][,seed=S][,dtype=T][,fused][,heavy][,quant=Q] */
 #include <string.h>
 
 #include "base/opts.h"
@@ -15,6 +15,13 @@ static bool parse_dtype(const char *word, enum moe_dtype *out)
 		}
 	}
 	return false;
+}
+
+static bool parse_quant(const char *word, struct moe_quants *out)
+{
+	enum moe_quant q;
+
+	return moe_quant_parse(word, &q) && moe_quant_is_coded(q) && moe_quants_parse(word, out, NULL) == 0;
 }
 
 static int parse_option(const char *word, struct moe_synth_spec *s, struct moe_err *e)
@@ -34,13 +41,15 @@ static int parse_option(const char *word, struct moe_synth_spec *s, struct moe_e
 		s->seed = good ? (uint64_t)n : 0;
 	} else if (strncmp(word, "dtype=", 6) == 0) {
 		good = parse_dtype(word + 6, &s->dtype);
+	} else if (strncmp(word, "quant=", 6) == 0) {
+		good = parse_quant(word + 6, &s->quants);
 	}
 	return good ? 0 : moe_fail(e, MOE_E_RANGE, "synthetic checkpoint: \"%s\" is not understood", word);
 }
 
 int moe_synth_parse(const char *spec, struct moe_synth_spec *out, struct moe_err *e)
 {
-	struct moe_synth_spec s = {.dtype = MOE_BF16};
+	struct moe_synth_spec s = {.dtype = MOE_BF16, .quants = MOE_QUANTS_INIT};
 	size_t len = strcspn(spec, ",");
 
 	if (len >= sizeof s.name)
@@ -59,6 +68,8 @@ int moe_synth_parse(const char *spec, struct moe_synth_spec *out, struct moe_err
 		if (rc)
 			return rc;
 	}
+	if (s.fused && s.quants.experts != MOE_Q_KEEP)
+		return moe_fail(e, MOE_E_RANGE, "synthetic checkpoint: fused tensors are never coded");
 	*out = s;
 	return 0;
 }

@@ -18,6 +18,11 @@ static uint64_t mix(uint64_t x)
 
 #define STEP 0x9e3779b97f4a7c15u
 
+uint64_t moe_synth_random(uint64_t key, uint64_t i)
+{
+	return mix(key + i * STEP);
+}
+
 /* One run of elements with a random stream of its own: a tensor, or one expert's matrix within a fused one. */
 struct stream {
 	uint64_t key;
@@ -34,7 +39,7 @@ static const float tails[8] = {
 /* About normal with deviation 1: the sum of four uniform 16-bit numbers, centred, has deviation 37837. */
 static float value(const struct stream *s, uint64_t i)
 {
-	uint64_t r = mix(s->key + (i + 1) * STEP);
+	uint64_t r = moe_synth_random(s->key, i + 1);
 	int32_t sum = (int32_t)((r & 0xffff) + (r >> 16 & 0xffff) + (r >> 32 & 0xffff) + (r >> 48));
 
 	float f = (float)(2 * sum - 4 * 65535) * s->scale;
@@ -57,19 +62,30 @@ static double deviation(const struct moe_model *m, enum moe_role role, int64_t c
 	}
 }
 
+uint64_t moe_synth_key(const struct moe_synth_plan *p, struct moe_tensor_id id)
+{
+	uint64_t key = 0xcbf29ce484222325u;
+	char name[MOE_NAME_CAP] = "";
+
+	moe_tensor_name(&p->model, id, name, sizeof name);
+	for (const char *c = name; *c; c++) /* FNV-1a */
+		key = (key ^ (unsigned char)*c) * 0x100000001b3u;
+	return mix(key ^ mix(p->spec.seed + STEP));
+}
+
+double moe_synth_deviation(const struct moe_synth_plan *p, struct moe_tensor_id id, int64_t cols)
+{
+	return deviation(&p->model, id.role, cols);
+}
+
 static struct stream stream_of(const struct moe_synth_plan *p, struct moe_tensor_id id)
 {
-	struct stream s = {.key = 0xcbf29ce484222325u};
-	char name[MOE_NAME_CAP] = "";
+	struct stream s = {.key = moe_synth_key(p, id)};
 	int64_t shape[MOE_MAX_DIMS] = {0};
 	bool is_bias = id.role >= MOE_R_Q_BIAS && id.role <= MOE_R_O_BIAS;
 	int ndim = 0;
 
 	moe_tensor_shape(&p->model, id, shape, &ndim);
-	moe_tensor_name(&p->model, id, name, sizeof name);
-	for (const char *c = name; *c; c++) /* FNV-1a */
-		s.key = (s.key ^ (unsigned char)*c) * 0x100000001b3u;
-	s.key = mix(s.key ^ mix(p->spec.seed + STEP));
 	s.heavy = p->spec.heavy && ndim > 1 && id.role != MOE_R_EMBED && id.role != MOE_R_GATE;
 	s.mean = ndim == 1 && !is_bias ? 1 : 0; /* norms scale */
 	s.scale = (float)((ndim == 1 ? 0.1 : deviation(&p->model, id.role, shape[1])) / (2 * 37837.0));

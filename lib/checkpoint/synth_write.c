@@ -197,8 +197,11 @@ static int write_beside(struct moe_synth_writer *w, const char *to, struct moe_e
 
 static int prepare(struct moe_synth_writer *w, const char *spec, const char *config, struct moe_err *e)
 {
+	static const struct moe_quants none = MOE_QUANTS_INIT;
 	int rc = moe_synth_plan(spec, config, &w->plan, e);
 
+	if (rc == 0 && memcmp(&w->plan.spec.quants, &none, sizeof none) != 0)
+		rc = moe_fail(e, MOE_E_RANGE, "synthetic checkpoint: quant= is for one in memory; moe-shard --quant codes a written one");
 	rc = rc ? rc : moe_synth_cut(w, e);
 	return rc ? rc : moe_team_new(0, &w->team, e);
 }

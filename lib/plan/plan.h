@@ -18,7 +18,7 @@ struct moe_device {
 	char kind[16];               /* "cpu", later "cuda" */
 	uint64_t memory;             /* bytes it may hold; 0: unknown, taken as enough */
 	double speed;                /* relative; 1 */
-	char quant[16], layout[16];  /* of its shard; "" : as the checkpoint */
+	char quant[16], layout[16];  /* of its experts; quant "": as the checkpoint, layout "plain" or "packed" ("r64") */
 };
 
 /* layer x expert -> devices, the first of them the owner, the others replicas. */

@@ -88,14 +88,16 @@ static int read_text(const struct moe_json *o, const char *key, char *dst, size_
 	return 0;
 }
 
-/* What a shard set can be today; other values are for later programs and must not be half obeyed. */
+/* What moe-shard can write; other values are for later programs and must not be half obeyed. */
 static int check_device(const struct moe_device *d, int index, struct moe_err *e)
 {
-	if (d->layout[0] && strcmp(d->layout, "plain") != 0)
-		return moe_fail(e, MOE_E_UNSUPPORTED, "device %d: layout \"%s\" (only plain is written)", index, d->layout);
-	if (d->quant[0])
-		return moe_fail(e, MOE_E_UNSUPPORTED, "device %d: quant \"%s\" (only the checkpoint's own is written)", index,
-		                d->quant);
+	const char *l = d->layout;
+	enum moe_quant q;
+
+	if (d->quant[0] && !moe_quant_parse(d->quant, &q))
+		return moe_fail(e, MOE_E_UNSUPPORTED, "device %d: quant \"%s\" is none that is written", index, d->quant);
+	if (l[0] && strcmp(l, "plain") != 0 && strcmp(l, "packed") != 0 && strcmp(l, moe_layout_name(MOE_L_R64)) != 0)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "device %d: layout \"%s\" is neither plain nor packed", index, l);
 	return 0;
 }
 

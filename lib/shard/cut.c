@@ -1,7 +1,7 @@
 /* How a checkpoint is cut: the base file, then one file a device; in each the pieces by layer, expert and role,
  * so that an expert's tensors lie side by side and the same placement gives the same bytes. */
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "shard/private.h"
 
@@ -30,8 +30,8 @@ static bool sums_pieces(const struct moe_placement *placement, const struct moe_
 	return device == MOE_BASE || moe_placement_of(placement, p->id.layer, p->id.expert, &n)[0] == device;
 }
 
-static int make_header(const struct moe_piece *const *list, size_t n, unsigned char **header, size_t *len,
-                       struct moe_err *e)
+static int make_header(const struct moe_piece *const *list, size_t n, enum moe_layout l, unsigned char **header,
+                       size_t *len, struct moe_err *e)
 {
 	static const char *const metadata[] = {"format", "pt", NULL}; /* transformers refuses files without it */
 	struct moe_st_entry *v = moe_calloc(n, sizeof *v, "header", e);
@@ -40,7 +40,7 @@ static int make_header(const struct moe_piece *const *list, size_t n, unsigned c
 	if (!v)
 		return MOE_E_NOMEM;
 	for (size_t i = 0; i < n; i++)
-		v[i] = moe_piece_entry(list[i]);
+		v[i] = moe_piece_entry(list[i], l);
 	rc = moe_st_header_make(v, n, metadata, MOE_DATA_ALIGN, header, len, e);
 	free(v);
 	return rc;
@@ -55,12 +55,33 @@ static struct moe_manifest_expert *add_expert(struct moe_manifest *man, int file
 	return x;
 }
 
-static void fill_flow(struct moe_cut *c, int file, struct moe_piece **list, size_t n, size_t header_len)
+/* What quants the file's matrices have, for people and planners. */
+static void describe(struct moe_manifest_file *f, struct moe_piece *const *list, size_t n, enum moe_layout l)
+{
+	unsigned seen = 0;
+	bool coded = false;
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (list[i]->quant != MOE_Q_KEEP && (is_expert(list[i]) || moe_role_may_be_coded(list[i]->id.role))) {
+			seen |= 1u << list[i]->quant;
+			coded = coded || list[i]->packed_name;
+		}
+	for (int q = 0; q < MOE_QUANTS; q++)
+		if (seen & 1u << q)
+			len += (size_t)snprintf(f->quant + len, sizeof f->quant - len, "%s%s", len ? "," : "",
+			                        moe_quant_name((enum moe_quant)q));
+	snprintf(f->layout, sizeof f->layout, "%s", moe_layout_name(coded ? l : MOE_L_PLAIN));
+}
+
+static void fill_flow(struct moe_cut *c, int file, struct moe_piece **list, size_t n, enum moe_layout l,
+                      size_t header_len)
 {
 	struct moe_flow *f = &c->flows[file];
 	struct moe_manifest_expert *x = NULL;
 	int device = c->man.files[file].device;
 
+	describe(&c->man.files[file], list, n, l);
 	f->whole = &c->man.files[file].hash;
 	moe_flow_add(f, (struct moe_extent){.data = c->headers[file], .bytes = header_len});
 	for (size_t i = 0; i < n; i++) {
@@ -69,17 +90,18 @@ static void fill_flow(struct moe_cut *c, int file, struct moe_piece **list, size
 		if (is_expert(p) && (i == 0 || !same_expert(p, list[i - 1])))
 			x = add_expert(&c->man, file, p, f->bytes);
 		if (x)
-			x->bytes += p->view.bytes;
-		moe_flow_add(f, (struct moe_extent){.data = p->view.data, .map = p->view.map, .bytes = p->view.bytes,
-		                                    .sum = sums_pieces(&c->man.placement, p, device) ? &p->hash : NULL,
-		                                    .group = x ? &x->hash : NULL});
+			x->bytes += moe_piece_bytes(p, l);
+		moe_flow_add(f, moe_piece_extent(p, l, sums_pieces(&c->man.placement, p, device) ? &p->hash : NULL,
+		                                 x ? &x->hash : NULL));
 	}
 	c->man.files[file].bytes = f->bytes;
 }
 
-static int make_file(struct moe_cut *c, int file, struct moe_pieces *p, struct moe_piece **list, struct moe_err *e)
+static int make_file(struct moe_cut *c, int file, struct moe_pieces *p, const struct moe_quant_plan *plan,
+                     struct moe_piece **list, struct moe_err *e)
 {
 	int device = file - 1, rc;
+	enum moe_layout l = moe_quant_plan_layout_of(plan, device);
 	size_t n = 0, header_len;
 
 	c->man.files[file].device = device;
@@ -89,9 +111,9 @@ static int make_file(struct moe_cut *c, int file, struct moe_pieces *p, struct m
 	c->flows[file].v = moe_calloc(n + 1, sizeof *c->flows[file].v, "tensor list", e);
 	if (!c->flows[file].v)
 		return MOE_E_NOMEM;
-	rc = make_header((const struct moe_piece *const *)list, n, &c->headers[file], &header_len, e);
+	rc = make_header((const struct moe_piece *const *)list, n, l, &c->headers[file], &header_len, e);
 	if (rc == 0)
-		fill_flow(c, file, list, n, header_len);
+		fill_flow(c, file, list, n, l, header_len);
 	return rc;
 }
 
@@ -135,7 +157,7 @@ static int allocate(struct moe_cut *c, const struct moe_model *m, const struct m
 }
 
 int moe_cut_make(const struct moe_model *m, struct moe_pieces *p, const struct moe_placement *placement,
-                    struct moe_cut *out, struct moe_err *e)
+                 const struct moe_quant_plan *plan, struct moe_cut *out, struct moe_err *e)
 {
 	struct moe_piece **list = moe_calloc(p->n, sizeof *list, "tensor list", e);
 	struct moe_cut c = {.flows = NULL};
@@ -144,7 +166,7 @@ int moe_cut_make(const struct moe_model *m, struct moe_pieces *p, const struct m
 	if (rc == 0)
 		rc = allocate(&c, m, placement, e);
 	for (int i = 0; i < c.man.n_files && rc == 0; i++)
-		rc = make_file(&c, i, p, list, e);
+		rc = make_file(&c, i, p, plan, list, e);
 	if (rc == 0)
 		rc = check_complete(m, &c, e);
 	free(list);

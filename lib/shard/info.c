@@ -5,10 +5,14 @@
 #include "base/file.h"
 #include "shard/private.h"
 
+struct counter {
+	uint64_t tensors, bytes, weights;
+};
+
 struct tally {
-	uint64_t tensors[MOE_DTYPES], bytes[MOE_DTYPES];
+	struct counter dtypes[MOE_DTYPES], quants[MOE_QUANTS];
 	uint64_t base, experts; /* bytes */
-	uint64_t coded, coded_bytes; /* weights of other tools' codes */
+	struct counter coded;   /* weights of other tools' codes */
 };
 
 static void put_int(struct moe_jw *w, const char *key, uint64_t v)
@@ -29,31 +33,48 @@ static void put_bool(struct moe_jw *w, const char *key, bool v)
 	moe_jw_bool(w, v);
 }
 
-static void count(struct tally *t, enum moe_dtype type, uint64_t bytes, bool expert)
+static void add(struct counter *c, uint64_t bytes, uint64_t weights)
 {
-	t->tensors[type]++;
-	t->bytes[type] += bytes;
-	*(expert ? &t->experts : &t->base) += bytes;
+	c->tensors++;
+	c->bytes += bytes;
+	c->weights += weights;
 }
 
-static void tally_checkpoint(const struct moe_source *s, struct tally *t)
+/* A tensor as its file has it. */
+static int count(struct tally *t, const struct moe_model *m, const struct moe_tensor *x, struct moe_err *e)
+{
+	struct moe_tensor_id id;
+	struct moe_piece p;
+	uint64_t weights, bytes;
+	int rc;
+
+	if (!moe_tensor_identify(m, x->name, &id))
+		return moe_fail(e, MOE_E_UNSUPPORTED, "%s: not a tensor of a %s model", x->name, m->name);
+	rc = moe_tensor_check_shape(m, id, x, e);
+	rc = rc ? rc : moe_piece_of(m, x, id, &p, e);
+	if (rc)
+		return rc;
+	weights = (uint64_t)p.rows * (uint64_t)p.cols;
+	bytes = x->coding ? x->coding->bytes : x->bytes;
+	if (x->coding)
+		add(&t->coded, bytes, weights);
+	else
+		add(&t->dtypes[x->dtype], bytes, weights);
+	if (!x->coding && p.quant != MOE_Q_KEEP)
+		add(&t->quants[p.quant], bytes, weights);
+	*(moe_role_is_expert(id.role) ? &t->experts : &t->base) += bytes;
+	moe_piece_free(&p);
+	return 0;
+}
+
+static int tally_checkpoint(const struct moe_source *s, struct tally *t, struct moe_err *e)
 {
 	const struct moe_tensors *all = s->checkpoint->tensors;
+	int rc = 0;
 
-	for (size_t i = 0; i < moe_tensors_count(all); i++) {
-		const struct moe_tensor *x = moe_tensors_at(all, i);
-		struct moe_tensor_id id;
-
-		bool expert = moe_tensor_identify(&s->model, x->name, &id) && moe_role_is_expert(id.role);
-
-		if (x->coding) {
-			t->coded++;
-			t->coded_bytes += x->coding->bytes;
-			*(expert ? &t->experts : &t->base) += x->coding->bytes;
-		} else {
-			count(t, x->dtype, x->bytes, expert);
-		}
-	}
+	for (size_t i = 0; i < moe_tensors_count(all) && rc == 0; i++)
+		rc = count(t, &s->model, moe_tensors_at(all, i), e);
+	return rc;
 }
 
 static char *file_path(const struct moe_source *s, int file, struct moe_err *e)
@@ -71,8 +92,13 @@ static int tally_file(const struct moe_source *s, int file, struct tally *t, str
 		return rc;
 	rc = moe_st_header_parse(map->data, map->size, map->size, map->path, &h, e);
 	if (rc == 0) {
-		for (size_t i = 0; i < h.n; i++)
-			count(t, h.v[i].dtype, h.v[i].end - h.v[i].begin, s->manifest.files[file].device != MOE_BASE);
+		for (size_t i = 0; i < h.n && rc == 0; i++) {
+			struct moe_tensor x = {.name = h.v[i].name, .dtype = h.v[i].dtype, .ndim = h.v[i].ndim,
+			                       .bytes = (size_t)(h.v[i].end - h.v[i].begin)};
+
+			memcpy(x.shape, h.v[i].shape, sizeof x.shape);
+			rc = count(t, &s->model, &x, e);
+		}
 		moe_st_header_free(&h);
 	}
 	moe_map_close(map);
@@ -130,25 +156,45 @@ static void write_model(struct moe_jw *w, const struct moe_model *m)
 	put_int(w, "kv_bytes_per_token", moe_model_kv_bytes_per_token(m, 4));
 }
 
+static void write_counter(struct moe_jw *w, const char *name, const struct counter *c)
+{
+	if (c->tensors == 0)
+		return;
+	moe_jw_key(w, name);
+	moe_jw_obj(w);
+	put_int(w, "tensors", c->tensors);
+	put_int(w, "bytes", c->bytes);
+	put_int(w, "weights", c->weights);
+	moe_jw_key(w, "bits_per_weight");
+	moe_jw_num(w, c->weights ? 8 * (double)c->bytes / (double)c->weights : 0);
+	moe_jw_end(w);
+}
+
 static void write_tally(struct moe_jw *w, const struct tally *t)
 {
+	struct counter all = t->coded;
+
+	for (int i = 0; i < MOE_QUANTS; i++) {
+		all.bytes += t->quants[i].bytes;
+		all.weights += t->quants[i].weights;
+	}
 	moe_jw_key(w, "bytes");
 	moe_jw_obj(w);
 	put_int(w, "total", t->base + t->experts);
 	put_int(w, "base", t->base);
 	put_int(w, "experts", t->experts);
 	moe_jw_end(w);
+	moe_jw_key(w, "bits_per_weight");
+	moe_jw_num(w, all.weights ? 8 * (double)all.bytes / (double)all.weights : 0);
 	moe_jw_key(w, "dtypes");
 	moe_jw_obj(w);
-	for (int i = 0; i < MOE_DTYPES; i++) {
-		if (t->tensors[i] == 0)
-			continue;
-		moe_jw_key(w, moe_dtype_name((enum moe_dtype)i));
-		moe_jw_obj(w);
-		put_int(w, "tensors", t->tensors[i]);
-		put_int(w, "bytes", t->bytes[i]);
-		moe_jw_end(w);
-	}
+	for (int i = 0; i < MOE_DTYPES; i++)
+		write_counter(w, moe_dtype_name((enum moe_dtype)i), &t->dtypes[i]);
+	moe_jw_end(w);
+	moe_jw_key(w, "quants");
+	moe_jw_obj(w);
+	for (int i = 0; i < MOE_QUANTS; i++)
+		write_counter(w, moe_quant_name((enum moe_quant)i), &t->quants[i]);
 	moe_jw_end(w);
 }
 
@@ -157,8 +203,8 @@ static void write_coding(struct moe_jw *w, const char *method, const struct tall
 	moe_jw_key(w, "quantized");
 	moe_jw_obj(w);
 	put_str(w, "method", method);
-	put_int(w, "tensors", t->coded);
-	put_int(w, "bytes", t->coded_bytes);
+	put_int(w, "tensors", t->coded.tensors);
+	put_int(w, "bytes", t->coded.bytes);
 	moe_jw_end(w);
 }
 
@@ -182,6 +228,10 @@ static void write_file(struct moe_jw *w, const struct moe_manifest *man, int fil
 	put_int(w, "bytes", f->bytes);
 	put_int(w, "experts", experts);
 	put_int(w, "expert_bytes", bytes);
+	if (f->quant[0])
+		put_str(w, "quant", f->quant);
+	if (f->layout[0])
+		put_str(w, "layout", f->layout);
 	put_bool(w, "present", present);
 	moe_jw_end(w);
 }
@@ -214,7 +264,7 @@ static int write_info(const struct moe_source *s, struct moe_buf *out, struct mo
 	if (rc == 0 && s->sharded)
 		rc = tally_shards(s, present, &t, e);
 	else if (rc == 0)
-		tally_checkpoint(s, &t);
+		rc = tally_checkpoint(s, &t, e);
 	if (rc == 0) {
 		size_t len;
 

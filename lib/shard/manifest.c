@@ -73,6 +73,20 @@ static int read_role(const struct moe_json *o, int devices, struct moe_manifest_
 	return rc;
 }
 
+/* A short text, which only informs; absent: "". */
+static int read_text(const struct moe_json *o, const char *key, const char *what, char *out, size_t cap, struct moe_err *e)
+{
+	const char *text = "";
+	int rc = moe_json_need_str(o, key, false, &text, what, e);
+
+	if (rc)
+		return rc;
+	if (strlen(text) >= cap)
+		return moe_fail(e, MOE_E_INPUT, "%s: \"%s\" is longer than %zu bytes", what, key, cap - 1);
+	memcpy(out, text, strlen(text) + 1);
+	return 0;
+}
+
 static int read_file(const struct moe_json *o, int devices, struct moe_manifest_file *f, struct moe_err *e)
 {
 	const char *name = NULL;
@@ -88,6 +102,8 @@ static int read_file(const struct moe_json *o, int devices, struct moe_manifest_
 		return MOE_E_NOMEM;
 	rc = read_role(o, devices, f, e);
 	rc = rc ? rc : read_int(o, "bytes", 8, MAX_BYTES, name, &bytes, e);
+	rc = rc ? rc : read_text(o, "quant", name, f->quant, sizeof f->quant, e);
+	rc = rc ? rc : read_text(o, "layout", name, f->layout, sizeof f->layout, e);
 	rc = rc ? rc : read_hash(o, "xxh3", name, &f->hash, e);
 	if (rc == 0)
 		f->bytes = (uint64_t)bytes;

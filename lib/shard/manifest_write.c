@@ -47,6 +47,8 @@ static void write_files(struct moe_jw *w, const struct moe_manifest *man)
 		else
 			moe_jw_int(w, f->device);
 		put_int(w, "bytes", f->bytes);
+		put_str(w, "quant", f->quant);
+		put_str(w, "layout", f->layout);
 		put_str(w, "xxh3", f->hash.hex);
 		moe_jw_end(w);
 	}

@@ -125,7 +125,7 @@ static void share_out(struct merger *g, uint64_t most)
 
 static struct moe_st_entry entry_of(const struct whole *w)
 {
-	struct moe_st_entry x = moe_piece_entry(w->parts[0]);
+	struct moe_st_entry x = moe_piece_entry(w->parts[0], MOE_L_PLAIN);
 
 	x.name = w->name;
 	if (is_part(w->parts[0])) {
@@ -192,8 +192,7 @@ static int make_flows(struct merger *g, struct moe_err *e)
 			for (size_t k = 0; k < g->wholes[w].n; k++) {
 				struct moe_piece *p = g->wholes[w].parts[k];
 
-				moe_flow_add(&g->flows[i], (struct moe_extent){.data = p->view.data, .map = p->view.map,
-				                                               .bytes = p->view.bytes, .sum = &p->hash});
+				moe_flow_add(&g->flows[i], moe_piece_extent(p, MOE_L_PLAIN, &p->hash, NULL));
 			}
 		v += g->flows[i].n;
 		first += n;
@@ -321,7 +320,7 @@ int moe_shard_merge(const char *dir, const char *out, const struct moe_shard_opt
 	if (rc)
 		return rc;
 	g.source = s;
-	rc = moe_source_tensors(s, MOE_ALL, &g.tensors, e);
+	rc = moe_source_views(s, MOE_ALL, &g.tensors, e);
 	rc = rc ? rc : merge(&g, out, o, e);
 	merger_free(&g);
 	moe_source_close(s);

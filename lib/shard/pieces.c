@@ -6,8 +6,8 @@
  *
  * with DTYPE as safetensors spells it, the shape in decimal (nothing for a scalar) and SUM the XXH3-128 of the piece's
  * bytes in row-major little-endian order, 32 lower-case digits.  A fused tensor NAME [E, ...] counts as its E pieces
- * NAME.0 ... NAME.E-1, each of the remaining shape, so it does not matter in which form experts are stored, in how
- * many files, or where. */
+ * NAME.0 ... NAME.E-1, each of the remaining shape, and a coded matrix as it is in the layout plain, so it does not matter
+ * in which form experts are stored, in which layout, in how many files, or where. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +41,29 @@ static int by_name(const void *a, const void *b)
 	return strcmp((*x)->name, (*y)->name);
 }
 
+static size_t bytes_of(const struct moe_tensor *t)
+{
+	size_t n = moe_dtype_size(t->dtype);
+
+	for (int i = 0; i < t->ndim; i++)
+		n *= (size_t)t->shape[i];
+	return n;
+}
+
+/* What follows from view and from. */
+static void settle(struct moe_piece *x)
+{
+	x->cols = x->view.ndim ? x->view.shape[x->view.ndim - 1] : 1;
+	x->rows = 1;
+	for (int i = 0; i + 1 < x->view.ndim; i++)
+		x->rows *= x->view.shape[i];
+	x->view.bytes = bytes_of(&x->view);
+	if (!moe_quant_of(x->view.dtype, &x->quant))
+		x->quant = MOE_Q_KEEP;
+	x->has = x->quant;
+	x->has_layout = MOE_L_PLAIN;
+}
+
 /* Expert `k`'s part of a fused tensor. */
 static int add_part(struct moe_pieces *p, const struct moe_tensor *t, struct moe_tensor_id id, int k, struct moe_err *e)
 {
@@ -53,13 +76,67 @@ static int add_part(struct moe_pieces *p, const struct moe_tensor *t, struct moe
 	x->id.role = id.role == MOE_R_EXPERTS_GATE_UP ? MOE_R_EXPERT_GATE_UP : MOE_R_EXPERT_DOWN_PART;
 	x->id.layer = id.layer;
 	x->id.expert = k;
+	x->from = t;
 	x->view = *t;
 	x->view.ndim = t->ndim - 1;
 	memmove(x->view.shape, x->view.shape + 1, (size_t)x->view.ndim * sizeof *x->view.shape);
-	x->view.bytes = t->bytes / (size_t)t->shape[0];
+	settle(x);
+	x->row = k * x->rows;
 	x->view.data = t->data ? t->data + (size_t)k * x->view.bytes : NULL;
 	p->n++;
 	return 0;
+}
+
+int moe_piece_code(struct moe_piece *x, const char *stem, size_t len, enum moe_quant q, int64_t rows, int64_t cols,
+                   struct moe_err *e)
+{
+	char *plain = moe_sprintf(e, "%.*s.%s", (int)len, stem, moe_quant_name(q));
+	char *packed = plain ? moe_sprintf(e, "%s.%s", plain, moe_layout_name(MOE_L_R64)) : NULL;
+
+	if (!packed) {
+		free(plain);
+		return MOE_E_NOMEM;
+	}
+	free(x->own_name);
+	x->name = x->own_name = plain;
+	x->packed_name = packed;
+	x->view.dtype = MOE_U8;
+	x->view.ndim = 2;
+	x->view.data = NULL;
+	moe_coded_entry(q, MOE_L_PLAIN, rows, cols, x->view.shape);
+	x->view.bytes = bytes_of(&x->view);
+	x->rows = rows;
+	x->cols = cols;
+	x->quant = q;
+	return 0;
+}
+
+int moe_piece_of(const struct moe_model *m, const struct moe_tensor *t, struct moe_tensor_id id, struct moe_piece *x,
+                 struct moe_err *e)
+{
+	struct moe_matrix has;
+	enum moe_quant q;
+	size_t len;
+	int rc;
+
+	*x = (struct moe_piece){.name = t->name, .id = id, .view = *t, .from = t};
+	settle(x);
+	if (!moe_quant_split_name(t->name, &len, &q, &has.layout))
+		return 0;
+	rc = moe_tensor_matrix(m, id, t, &has, e);
+	rc = rc ? rc : moe_piece_code(x, t->name, len, q, has.rows, has.cols, e);
+	if (rc)
+		return rc;
+	x->has = q;
+	x->has_layout = has.layout;
+	x->view.data = has.layout == MOE_L_PLAIN ? t->data : NULL;
+	return 0;
+}
+
+void moe_piece_free(struct moe_piece *x)
+{
+	free(x->own_name);
+	free(x->packed_name);
 }
 
 static int add_tensor(struct moe_pieces *p, const struct moe_model *m, const struct moe_tensor *t,
@@ -67,10 +144,8 @@ static int add_tensor(struct moe_pieces *p, const struct moe_model *m, const str
 {
 	int experts;
 
-	if (!is_fused(id.role)) {
-		p->v[p->n++] = (struct moe_piece){.name = t->name, .id = id, .view = *t};
-		return 0;
-	}
+	if (!is_fused(id.role))
+		return moe_piece_of(m, t, id, &p->v[p->n++], e);
 	experts = m->layers[id.layer].ffn.experts;
 	if (t->ndim < 1 || t->shape[0] != experts)
 		return moe_fail(e, MOE_E_INPUT, "%s: is not one part for each of %d experts", t->name, experts);
@@ -129,24 +204,33 @@ int moe_pieces_of(const struct moe_model *m, const struct moe_tensors *s, struct
 		moe_pieces_free(&p);
 		return rc;
 	}
-	qsort(p.v, p.n, sizeof *p.v, by_place);
+	moe_pieces_sort(&p);
 	*out = p;
 	return 0;
+}
+
+void moe_pieces_sort(struct moe_pieces *p)
+{
+	qsort(p->v, p->n, sizeof *p->v, by_place);
 }
 
 void moe_pieces_free(struct moe_pieces *p)
 {
 	for (size_t i = 0; i < p->n; i++)
-		free(p->v[i].own_name);
+		moe_piece_free(&p->v[i]);
 	free(p->v);
 	*p = (struct moe_pieces){NULL, 0};
 }
 
-struct moe_st_entry moe_piece_entry(const struct moe_piece *p)
+struct moe_st_entry moe_piece_entry(const struct moe_piece *p, enum moe_layout l)
 {
 	struct moe_st_entry x = {.name = p->name, .dtype = p->view.dtype, .ndim = p->view.ndim};
 
 	memcpy(x.shape, p->view.shape, sizeof x.shape);
+	if (moe_piece_is_tiled(p, l)) {
+		x.name = p->packed_name;
+		moe_coded_entry(p->quant, l, p->rows, p->cols, x.shape);
+	}
 	return x;
 }
 

@@ -16,6 +16,8 @@
 #define MOE_MANIFEST_SCHEMA 1
 #define MOE_BASE (-1)            /* the "device" of the file with everything else */
 
+#define MOE_QUANTS_TEXT 40       /* every quant's name once, commas between */
+
 struct moe_hash { char hex[33]; };                 /* XXH3-128, 32 lower-case digits */
 
 struct moe_manifest_file {
@@ -23,6 +25,8 @@ struct moe_manifest_file {
 	int device;                  /* MOE_BASE or 0.. */
 	uint64_t bytes;
 	struct moe_hash hash;        /* of the whole file */
+	char quant[MOE_QUANTS_TEXT]; /* of its matrices: "q4", "bf16,q8"; "": not said */
+	char layout[16];             /* of those that are coded, else "plain"; "": not said */
 };
 struct moe_manifest_expert {
 	int layer, expert;
@@ -45,6 +49,21 @@ int moe_manifest_parse(const struct moe_json *j, const char *what, const struct 
                        struct moe_err *e);
 void moe_manifest_free(struct moe_manifest *m);
 
+/* ---- quants ---- */
+
+/* In what quant and layout tensors are written.  Norms, biases, the router and the shared expert's switch stay as they
+ * are, and so does what is coded already: it may get another layout, never another quant. */
+struct moe_quant_plan {
+	struct moe_quants quants;
+	enum moe_layout layout;      /* of what is coded */
+	bool layout_said;            /* it was asked for: something must be coded, and policies do not matter */
+	const struct moe_device *devices; /* of a policy: quants and layouts of their experts, where said; or NULL */
+	int n_devices;
+};
+#define MOE_QUANT_PLAN_INIT {MOE_QUANTS_INIT, MOE_L_R64, false, NULL, 0}
+/* "plain" or "packed" (r64). */
+int moe_quant_plan_layout(const char *text, struct moe_quant_plan *out, struct moe_err *e);
+
 /* ---- writing ---- */
 
 struct moe_shard_options {
@@ -58,8 +77,9 @@ struct moe_shard_options {
 	const struct moe_hash *expect; /* writing: what was read must have this fingerprint, else MOE_E_SUM and nothing
 	                                * is written; NULL: any */
 	uint64_t file_bytes;         /* merging: tensors of about so many bytes in a file at most; 0: 5 GB */
+	const struct moe_quant_plan *quants; /* writing; NULL: MOE_QUANT_PLAN_INIT */
 };
-#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL, 0}
+#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL, 0, NULL}
 struct moe_shard_report {
 	uint64_t bytes_read, bytes_written;
 	int files, devices;
@@ -92,18 +112,24 @@ struct moe_source {
 	bool sharded;
 	struct moe_manifest manifest;         /* when sharded */
 	struct moe_checkpoint *checkpoint;    /* otherwise, or after moe_source_whole */
-	uint64_t decoded_bytes;               /* memory that moe_source_tensors has filled with decoded weights so far */
+	uint64_t made_bytes;                  /* of weights that moe_source_tensors had to make last time */
 };
 int moe_source_open(const char *spec, struct moe_source **out, struct moe_err *e);
 void moe_source_close(struct moe_source *s);
 /* Its identity; reads every byte unless sharded.  Weights that other tools have coded count as decoded to bf16. */
 int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct moe_err *e);
 /* The tensors of one device, of MOE_BASE, or (MOE_ALL) of both the base and every expert.  Only the files needed are opened, and
- * their sizes checked against the manifest.  Weights of a checkpoint that other tools have coded are decoded to bf16
- * in memory (moe_checkpoint_materialize).  Caller owns, moe_tensors_free; of a checkpoint or synth source the views
- * point into the source and live only as long as it. */
+ * their sizes checked against the manifest.  Caller owns, moe_tensors_free; of a checkpoint or synth source the views
+ * point into the source and live only as long as it.
+ *
+ * They are as kernels read them: what is coded in the layout plain is permuted to r64, and what has a `coding` of its own
+ * becomes its dtype, by all cores, in memory of the set that is planned before (MOE_E_NOMEM with the numbers). */
 #define MOE_ALL (-2)
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);
+/* A line for the operator about weights that had to be made, into buf (>= 256); NULL: none had to. */
+const char *moe_source_made_words(const struct moe_source *s, char *buf, size_t cap);
+/* Bytes of the weights that moe_source_tensors gives, mapped or made; no file is opened. */
+int moe_source_weight_bytes(const struct moe_source *s, int device, uint64_t *bytes, struct moe_err *e);
 /* All of it as a checkpoint, to be cut (again) by moe_shard_write; of a shard set every file must be there.  Belongs to s. */
 int moe_source_whole(struct moe_source *s, const struct moe_checkpoint **out, struct moe_err *e);
 /* Bytes of one expert, for the placements of plan/; ctx: a struct moe_source.  From the manifest or the tensors. */

@@ -96,8 +96,8 @@ int moe_data_map(const char *dir, const struct moe_manifest_file *f, struct moe_
 	return rc;
 }
 
-/* One tensor of a data file: is it what the manifest says is there? */
-static int check_entry(const struct moe_source *s, int file, const struct moe_st_entry *t, uint64_t at,
+/* One tensor of a data file: is it what the manifest and the model say is there? */
+static int check_entry(const struct moe_source *s, int file, const struct moe_tensor *t, uint64_t at,
                        struct moe_tensor_id *id, struct moe_err *e)
 {
 	const struct moe_manifest_file *f = &s->manifest.files[file];
@@ -105,6 +105,8 @@ static int check_entry(const struct moe_source *s, int file, const struct moe_st
 
 	if (!moe_tensor_identify(&s->model, t->name, id))
 		return moe_fail(e, MOE_E_UNSUPPORTED, "%s: %s: not a tensor of a %s model", f->name, t->name, s->model.name);
+	if (moe_tensor_check_shape(&s->model, *id, t, e))
+		return moe_fail_prefix(e, MOE_E_INPUT, "%s", f->name);
 	if (!moe_role_is_expert(id->role)) {
 		if (f->device == MOE_BASE)
 			return 0;
@@ -113,19 +115,18 @@ static int check_entry(const struct moe_source *s, int file, const struct moe_st
 	x = f->device == MOE_BASE ? NULL : moe_manifest_find(&s->manifest, file, id->layer, id->expert);
 	if (!x)
 		return moe_fail(e, MOE_E_INPUT, "%s: %s: of an expert that the manifest has not in this file", f->name, t->name);
-	if (at < x->offset || at + (t->end - t->begin) > x->offset + x->bytes)
+	if (at < x->offset || at + t->bytes > x->offset + x->bytes)
 		return moe_fail(e, MOE_E_INPUT, "%s: %s: lies outside its expert's bytes", f->name, t->name);
 	return 0;
 }
 
-static int add_entry(struct moe_tensors *to, const struct moe_map *map, const struct moe_st_entry *t, uint64_t at,
-                     struct moe_err *e)
+static struct moe_tensor view_of(const struct moe_map *map, const struct moe_st_entry *t, uint64_t at)
 {
 	struct moe_tensor view = {.name = t->name, .dtype = t->dtype, .ndim = t->ndim, .map = map,
 	                          .data = map->data + at, .bytes = (size_t)(t->end - t->begin)};
 
 	memcpy(view.shape, t->shape, sizeof view.shape);
-	return moe_tensors_add(to, &view, e);
+	return view;
 }
 
 /* Of replicated experts, a set of everything takes the owner's. */
@@ -148,11 +149,12 @@ static int add_entries(struct moe_source *s, int file, bool owned_only, const st
 		return rc;
 	for (size_t i = 0; i < h.n && rc == 0; i++) {
 		uint64_t at = h.data_start + h.v[i].begin;
+		struct moe_tensor view = view_of(map, &h.v[i], at);
 		struct moe_tensor_id id;
 
-		rc = check_entry(s, file, &h.v[i], at, &id, e);
+		rc = check_entry(s, file, &view, at, &id, e);
 		if (rc == 0 && wanted(s, &id, f->device, owned_only))
-			rc = add_entry(to, map, &h.v[i], at, e);
+			rc = moe_tensors_add(to, &view, e);
 	}
 	moe_st_header_free(&h);
 	return rc;
@@ -216,27 +218,7 @@ static int add_views(struct moe_source *s, int device, struct moe_tensors *to, s
 	return rc;
 }
 
-/* Kernels read no codes of other tools. */
-static int decode_views(struct moe_source *s, struct moe_tensors **t, struct moe_err *e)
-{
-	struct moe_tensors *decoded;
-	uint64_t bytes;
-	int rc = moe_tensors_new(&decoded, e);
-
-	if (rc)
-		return rc;
-	rc = moe_checkpoint_materialize(*t, s->path, 0, decoded, &bytes, e);
-	if (rc) {
-		moe_tensors_free(decoded);
-		return rc;
-	}
-	moe_tensors_free(*t);
-	*t = decoded;
-	s->decoded_bytes += bytes;
-	return 0;
-}
-
-int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e)
+int moe_source_views(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e)
 {
 	struct moe_tensors *t;
 	int rc;
@@ -248,8 +230,6 @@ int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **ou
 		return rc;
 	if (!s->sharded)
 		rc = add_views(s, device, t, e);
-	if (!s->sharded && rc == 0 && s->checkpoint->coding)
-		rc = decode_views(s, &t, e);
 	for (int i = 0; i < s->manifest.n_files && rc == 0; i++)
 		if (device == MOE_ALL || s->manifest.files[i].device == device)
 			rc = add_file(s, i, device == MOE_ALL, t, e);
@@ -259,4 +239,19 @@ int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **ou
 	}
 	*out = t;
 	return 0;
+}
+
+int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e)
+{
+	struct moe_tensors *t;
+	int rc = moe_source_views(s, device, &t, e);
+
+	if (rc)
+		return rc;
+	rc = moe_tensors_fit(&s->model, &t, s->path, &s->made_bytes, e);
+	if (rc)
+		moe_tensors_free(t);
+	else
+		*out = t;
+	return rc;
 }

@@ -15,8 +15,6 @@ static int fingerprint_of(const struct moe_checkpoint *c, struct moe_hash *out, 
 	if (rc)
 		return rc;
 	rc = moe_pieces_sum(&p, NULL, e);
-	if (rc == 0 && c->coding)
-		rc = moe_pieces_sum_coded(&p, e);
 	rc = rc ? rc : moe_tensors_check(c->tensors, e);
 	rc = rc ? rc : moe_pieces_fingerprint(&p, out, e);
 	moe_pieces_free(&p);
@@ -63,12 +61,39 @@ int moe_source_whole(struct moe_source *s, const struct moe_checkpoint **out, st
 	c->path = moe_strdup(s->path, e);
 	rc = c->path ? moe_model_copy(&s->model, &c->model, e) : MOE_E_NOMEM;
 	rc = rc ? rc : read_config(s->path, c, e);
-	rc = rc ? rc : moe_source_tensors(s, MOE_ALL, &c->tensors, e);
+	rc = rc ? rc : moe_source_views(s, MOE_ALL, &c->tensors, e);
 	if (rc) {
 		moe_checkpoint_close(c);
 		return rc;
 	}
 	*out = s->checkpoint = c;
+	return 0;
+}
+
+int moe_source_weight_bytes(const struct moe_source *s, int device, uint64_t *bytes, struct moe_err *e)
+{
+	const struct moe_tensors *all = s->sharded ? NULL : s->checkpoint->tensors;
+	struct moe_tensor_id id;
+
+	*bytes = 0;
+	for (int i = 0; i < s->manifest.n_files; i++)
+		if (device == MOE_ALL || s->manifest.files[i].device == device)
+			*bytes += s->manifest.files[i].bytes;
+	for (size_t i = 0; all && i < moe_tensors_count(all); i++) {
+		const struct moe_tensor *t = moe_tensors_at(all, i);
+		bool expert = moe_tensor_identify(&s->model, t->name, &id) && moe_role_is_expert(id.role);
+		struct moe_piece x;
+		int rc;
+
+		if (device != MOE_ALL && expert != (device != MOE_BASE))
+			continue;
+		rc = moe_piece_of(&s->model, t, id, &x, e);
+		if (rc == 0)
+			*bytes += moe_piece_bytes(&x, MOE_L_R64);
+		moe_piece_free(&x);
+		if (rc)
+			return rc;
+	}
 	return 0;
 }
 

@@ -20,24 +20,73 @@ struct writer {
 };
 
 /* Other tools' codes are not what a shard set holds. */
-static int refuse_coded(const struct moe_checkpoint *c, struct moe_err *e)
+static int refuse_coded(const struct writer *w, const struct moe_quant_plan *quants, const struct moe_placement *p,
+                        struct moe_err *e)
 {
-	if (!c->coding)
-		return 0;
-	return moe_fail(e, MOE_E_UNSUPPORTED, "%s: its weights are quantised (%s): say in what the set shall have them, "
-	                "--quant bf16 for the same values", c->path, c->coding);
+	for (size_t i = 0; i < w->pieces.n; i++) {
+		const struct moe_piece *x = &w->pieces.v[i];
+		bool is_matrix = moe_role_is_expert(x->id.role) || moe_role_may_be_coded(x->id.role);
+		enum moe_quant q = MOE_Q_KEEP;
+		int rc = x->from->coding && is_matrix ? moe_quant_plan_of(quants, p, x->id, &q, e) : 0;
+
+		if (rc)
+			return rc;
+		if (x->from->coding && is_matrix && q == MOE_Q_KEEP)
+			return moe_fail(e, MOE_E_UNSUPPORTED, "%s: its weights are quantised (%s): say in what the set shall have "
+			                "them, --quant bf16 for the same values", w->c->path, w->c->coding);
+	}
+	return 0;
+}
+
+/* config.json without what no longer holds of the weights; caller frees. */
+static char *config_of(const struct moe_checkpoint *c, size_t *len, struct moe_err *e)
+{
+	struct moe_json *json;
+	struct moe_jw w;
+
+	if (moe_json_parse(c->config, c->config_len, "config.json", &json, e))
+		return NULL;
+	moe_jw_init(&w, true);
+	moe_jw_obj(&w);
+	for (size_t i = 0; i < moe_json_count(json); i++) {
+		const struct moe_json *member = moe_json_at(json, i);
+
+		if (strcmp(moe_json_name(member), "quantization_config") == 0)
+			continue;
+		moe_jw_key(&w, moe_json_name(member));
+		moe_jw_json(&w, member);
+	}
+	moe_jw_end(&w);
+	moe_json_free(json);
+	return moe_jw_done(&w, len, e);
+}
+
+static int read_copied(struct writer *w, struct moe_err *e)
+{
+	const char *dir = moe_is_dir(w->c->path) ? w->c->path : NULL;
+	size_t len;
+	char *config;
+	int rc;
+
+	if (!w->c->coding)
+		return moe_copied_read(dir, w->c->config, w->c->config_len, &w->copied, e);
+	config = config_of(w->c, &len, e);
+	rc = config ? moe_copied_read(dir, config, len, &w->copied, e) : MOE_E_NOMEM;
+	free(config);
+	return rc;
 }
 
 /* What goes where; and is there room for it at `out`? */
 static int plan(struct writer *w, const struct moe_placement *p, struct moe_err *e)
 {
+	static const struct moe_quant_plan keep = MOE_QUANT_PLAN_INIT;
+	const struct moe_quant_plan *quants = w->o->quants ? w->o->quants : &keep;
 	struct moe_manifest *man = &w->cut.man;
-	const char *dir = moe_is_dir(w->c->path) ? w->c->path : NULL;
-	int rc = refuse_coded(w->c, e);
-
-	rc = rc ? rc : moe_pieces_of(&w->c->model, w->c->tensors, &w->pieces, e);
-	rc = rc ? rc : moe_cut_make(&w->c->model, &w->pieces, p, &w->cut, e);
-	rc = rc ? rc : moe_copied_read(dir, w->c->config, w->c->config_len, &w->copied, e);
+	int rc = moe_pieces_of(&w->c->model, w->c->tensors, &w->pieces, e);
+	rc = rc ? rc : refuse_coded(w, quants, p, e);
+	rc = rc ? rc : moe_pieces_recode(&w->c->model, &w->pieces, quants, p, e);
+	rc = rc ? rc : moe_cut_make(&w->c->model, &w->pieces, p, quants, &w->cut, e);
+	rc = rc ? rc : read_copied(w, e);
 	if (rc)
 		return rc;
 	man->epoch = w->o->epoch ? w->o->epoch : 1;
@@ -65,16 +114,41 @@ static char *file_path(const char *dir, int device, const char *hash, struct moe
 	return moe_sprintf(e, "%s%s%s-%.16s.safetensors", dir ? dir : "", dir ? "/" : "", stem, hash);
 }
 
-static int check_expected(const struct writer *w, struct moe_err *e)
+static int check_expected(const struct writer *w, const struct moe_hash *found, struct moe_err *e)
 {
-	if (!w->o->expect || strcmp(w->o->expect->hex, w->cut.man.fingerprint.hex) == 0)
+	if (strcmp(w->o->expect->hex, found->hex) == 0)
 		return 0;
 	return moe_fail(e, MOE_E_SUM, "%s: damaged, its fingerprint differs (moe-shard --verify names the place)", w->c->path);
+}
+
+/* Does any piece become something else than it was?  Then what is written tells nothing of what was read. */
+static bool recodes(const struct moe_pieces *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].has != p->v[i].quant)
+			return true;
+	return false;
+}
+
+/* A source whose sums do not come out of the writing is read once before. */
+static int check_source(const struct writer *w, struct moe_err *e)
+{
+	struct moe_pieces p;
+	struct moe_hash found;
+	int rc = moe_pieces_of(&w->c->model, w->c->tensors, &p, e);
+
+	if (rc)
+		return rc;
+	rc = moe_pieces_sum(&p, w->o, e);
+	rc = rc ? rc : moe_pieces_fingerprint(&p, &found, e);
+	moe_pieces_free(&p);
+	return rc ? rc : check_expected(w, &found, e);
 }
 
 static int write_files(struct writer *w, struct moe_err *e)
 {
 	struct moe_manifest *man = &w->cut.man;
+	bool before = w->o->expect && recodes(&w->pieces);
 	int rc;
 
 	for (int i = 0; i < man->n_files; i++) {
@@ -83,10 +157,13 @@ static int write_files(struct writer *w, struct moe_err *e)
 			return MOE_E_NOMEM;
 		w->cut.flows[i].path = w->part[i];
 	}
-	rc = moe_flows_run(w->cut.flows, (size_t)man->n_files, w->o, e);
+	rc = before ? check_source(w, e) : 0;
+	rc = rc ? rc : moe_flows_run(w->cut.flows, (size_t)man->n_files, w->o, e);
 	rc = rc ? rc : moe_tensors_check(w->c->tensors, e);
 	rc = rc ? rc : moe_pieces_fingerprint(&w->pieces, &man->fingerprint, e);
-	return rc ? rc : check_expected(w, e);
+	if (rc == 0 && w->o->expect && !before)
+		rc = check_expected(w, &man->fingerprint, e);
+	return rc;
 }
 
 static int rename_file(const char *from, const char *to, struct moe_err *e)
@@ -202,7 +279,7 @@ static void report(const struct writer *w, struct moe_shard_report *r)
 	*r = (struct moe_shard_report){.files = man->n_files, .devices = man->placement.devices, .epoch = man->epoch,
 	                               .fingerprint = man->fingerprint, .bytes_written = moe_cut_bytes(&w->cut)};
 	for (size_t i = 0; i < w->pieces.n; i++)
-		r->bytes_read += w->pieces.v[i].view.bytes;
+		r->bytes_read += moe_piece_read_bytes(&w->pieces.v[i]);
 }
 
 static int write_set(struct writer *w, struct moe_err *e)

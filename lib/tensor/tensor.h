@@ -148,6 +148,8 @@ int moe_tensors_add(struct moe_tensors *s, const struct moe_tensor *t, struct mo
 /* Hand over what views point into; closed or freed with the set.  On failure still the caller's. */
 int moe_tensors_own_map(struct moe_tensors *s, struct moe_map *m, struct moe_err *e);
 int moe_tensors_own_memory(struct moe_tensors *s, void *mem, struct moe_err *e);
+/* Hand over a set whose data this one's tensors view; freed with it.  On failure still the caller's. */
+int moe_tensors_own_set(struct moe_tensors *s, struct moe_tensors *other, struct moe_err *e);
 /* moe_map_check over every mapping that its tensors lie in, the set's own or not. */
 int moe_tensors_check(const struct moe_tensors *s, struct moe_err *e);
 

@@ -21,6 +21,8 @@ struct moe_tensors {
 	size_t n_under;
 	void **memory;
 	size_t n_memory;
+	struct moe_tensors **sets;
+	size_t n_sets;
 };
 
 int moe_tensors_new(struct moe_tensors **out, struct moe_err *e)
@@ -48,11 +50,14 @@ void moe_tensors_free(struct moe_tensors *s)
 		moe_map_close(s->maps[i]);
 	for (size_t i = 0; i < s->n_memory; i++)
 		free(s->memory[i]);
+	for (size_t i = 0; i < s->n_sets; i++)
+		moe_tensors_free(s->sets[i]);
 	moe_index_free(s->by_name);
 	free(s->v);
 	free(s->maps);
 	free(s->under);
 	free(s->memory);
+	free(s->sets);
 	free(s);
 }
 
@@ -152,6 +157,17 @@ int moe_tensors_own_memory(struct moe_tensors *s, void *mem, struct moe_err *e)
 		return MOE_E_NOMEM;
 	s->memory = memory;
 	s->memory[s->n_memory++] = mem;
+	return 0;
+}
+
+int moe_tensors_own_set(struct moe_tensors *s, struct moe_tensors *other, struct moe_err *e)
+{
+	struct moe_tensors **sets = moe_realloc(s->sets, s->n_sets + 1, sizeof *sets, "tensors", e);
+
+	if (!sets)
+		return MOE_E_NOMEM;
+	s->sets = sets;
+	s->sets[s->n_sets++] = other;
 	return 0;
 }
 

@@ -43,6 +43,21 @@ refuses "no set without a quant" 'awq: its weights are quantised \(awq\).*--quan
 [ ! -e set ]
 ok $? "nothing is written"
 
+
+# With a quant it is one.
+for f in fp8-block gptq-4-order mxfp4; do
+	runs 0 "$f: --quant bf16" moe-shard --quant bf16 "$data/$f" "$f.set"
+	sed 's/.*"fingerprint":"\([^"]*\)".*/\1/' out >a
+	runs 0 "$f: the same folder in bf16" moe-shard "$data/$f-bf16" "$f.same"
+	sed 's/.*"fingerprint":"\([^"]*\)".*/\1/' out >b
+	same "$f: the same weights" a b
+	! grep -q quantization_config "$f.set/config.json"
+	ok $? "$f: config.json no longer says that they are quantised"
+	runs 0 "$f: --quant q4" moe-shard --quant q4 --devices 2 "$data/$f" "$f.q4"
+	runs 0 "$f: verifies" moe-shard --verify "$f.q4"
+done
+refuses "a quant for a part of it only" 'fp8-block: its weights are quantised' moe-shard --quant experts=q4 "$data/fp8-block" set
+
 # Malformed ones get a line.  damage FIXTURE SED-EXPRESSION: config.json changed.
 damage() {
 	rm -rf bad

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "checkpoint/checkpoint.h"
+#include "shard/shard.h"
 
 #define DATA "tests/data/coded/"
 
@@ -129,26 +130,25 @@ static void test_values(void **state)
 }
 
 /* Decoded, a checkpoint is the one that has all weights in bf16, and its matrices can be bound. */
-static void test_materialize(void **state)
+static void test_decoded(void **state)
 {
 	static const char *const names[] = {"fp8-block", "gptq-4-order"};
 
 	(void)state;
 	for (size_t f = 0; f < 2; f++) {
 		char path[128];
-		struct moe_checkpoint *c, *plain;
+		struct moe_checkpoint *plain;
+		struct moe_source *source;
 		struct moe_tensors *t;
 		struct moe_base_weights base;
-		uint64_t bytes;
 
 		snprintf(path, sizeof path, DATA "%s", names[f]);
-		c = open_at(path);
+		assert_int_equal(moe_source_open(path, &source, NULL), 0);
 		snprintf(path, sizeof path, DATA "%s-bf16", names[f]);
 		plain = open_at(path);
 		assert_null(plain->coding);
-		assert_int_equal(moe_tensors_new(&t, NULL), 0);
-		assert_int_equal(moe_checkpoint_materialize(c->tensors, "c", 2, t, &bytes, NULL), 0);
-		assert_true(bytes > 0);
+		assert_int_equal(moe_source_tensors(source, MOE_ALL, &t, NULL), 0);
+		assert_true(source->made_bytes > 0);
 		assert_int_equal(moe_tensors_count(t), moe_tensors_count(plain->tensors));
 		for (size_t i = 0; i < moe_tensors_count(t); i++) {
 			const struct moe_tensor *got = moe_tensors_at(t, i), *want = moe_tensors_find(plain->tensors, got->name);
@@ -159,10 +159,10 @@ static void test_materialize(void **state)
 			assert_int_equal(got->bytes, want->bytes);
 			assert_memory_equal(got->data, want->data, want->bytes);
 		}
-		assert_int_equal(moe_bind_base(t, &c->model, &base, NULL), 0);
+		assert_int_equal(moe_bind_base(t, &source->model, &base, NULL), 0);
 		moe_base_free(&base);
 		moe_tensors_free(t);
-		moe_checkpoint_close(c);
+		moe_source_close(source);
 		moe_checkpoint_close(plain);
 	}
 }
@@ -370,7 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_materialize),
+		cmocka_unit_test(test_decoded),
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_harmless),
 	};

@@ -175,7 +175,7 @@ static void bad_policies(void **state)
 		{"{\"schema\": 1, \"devices\": [{\"index\": 0}], \"placement\": [[0, 1], [0, 0]]}", "no device 1"},
 		{"{\"schema\": 1, \"devices\": [{\"index\": 0, \"memory\": -1}], \"placement\": [[0, 0], [0, 0]]}", "memory"},
 		{"{\"schema\": 1, \"devices\": [{\"index\": 0, \"layout\": \"r16\"}], \"placement\": [[0, 0], [0, 0]]}", "r16"},
-		{"{\"schema\": 1, \"devices\": [{\"index\": 0, \"quant\": \"q4\"}], \"placement\": [[0, 0], [0, 0]]}", "q4"},
+		{"{\"schema\": 1, \"devices\": [{\"index\": 0, \"quant\": \"q5\"}], \"placement\": [[0, 0], [0, 0]]}", "q5"},
 		{"{\"schema\": 1, \"devices\": [{\"index\": 0, \"kind\": \"0123456789abcdef\"}], \"placement\": [[0, 0], [0, 0]]}", "longer"},
 	};
 	struct moe_model m = rig_model(2, 2, -1);

@@ -57,6 +57,9 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	if (rc)
 		return rc;
+	char words[256];
+	if (moe_source_made_words(r->run->source, words, sizeof words))
+		moe_log(MOE_INFO, "%s", words);
 	const char *dir = moe_source_text_dir(r->run->source);
 	if (dir && (rc = moe_tokenizer_open(dir, &r->text, e)))
 		return rc;

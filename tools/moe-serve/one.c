@@ -87,8 +87,11 @@ static int list_experts(struct one *o, struct moe_err *e)
 static int open_compute(struct one *o, struct moe_err *e)
 {
 	const struct plan *p = o->p;
+	char words[256];
 	int rc = moe_source_tensors(p->source, o->rank, &o->tensors, e);
 
+	if (!rc && moe_source_made_words(p->source, words, sizeof words))
+		moe_log(MOE_INFO, "%s", words);
 	if (!rc)
 		rc = moe_team_new(plan_threads(p), &o->team, e);
 	if (!rc)

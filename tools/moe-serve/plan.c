@@ -40,23 +40,7 @@ static int choose_ranks(struct plan *p, struct moe_err *e)
 
 int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct moe_err *e)
 {
-	struct moe_tensors *t;
-	int rc;
-
-	*bytes = 0;
-	if (p->source->sharded) {
-		for (int i = 0; i < p->source->manifest.n_files; i++)
-			if (p->source->manifest.files[i].device == rank)
-				*bytes += p->source->manifest.files[i].bytes;
-		return 0;
-	}
-	rc = moe_source_tensors(p->source, rank, &t, e);
-	if (rc)
-		return rc;
-	for (size_t i = 0; i < moe_tensors_count(t); i++)
-		*bytes += moe_tensors_at(t, i)->bytes;
-	moe_tensors_free(t);
-	return 0;
+	return moe_source_weight_bytes(p->source, rank, bytes, e);
 }
 
 /* A made-up checkpoint is in memory already; files are mapped, and have to find room beside what others use. */

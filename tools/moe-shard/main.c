@@ -9,9 +9,10 @@
 #include "shard.h"
 
 static struct shard_args arg;
+static struct moe_quant_plan quants = MOE_QUANT_PLAN_INIT;
 
 static const char *const usage[] = {
-	"moe-shard [--policy FILE | --devices N [--placement round-robin|balanced|FILE]] CHECKPOINT OUT",
+	"moe-shard [--policy FILE | --devices N [--placement HOW]] [--quant TYPE] [--layout HOW] CHECKPOINT OUT",
 	"moe-shard --info DIR",
 	"moe-shard --verify SHARDS",
 	"moe-shard --merge SHARDS OUT",
@@ -23,6 +24,8 @@ static const struct moe_opt options[] = {
 	{"policy", 0, MOE_OPT_STR, &arg.policy, "FILE", "devices and placement as moe-policy planned them", 0, 0},
 	{"devices", 0, MOE_OPT_INT, &arg.devices, "N", "device files to write (1)", 1, MOE_MAX_DEVICES},
 	{"placement", 0, MOE_OPT_STR, &arg.placement, "HOW", "round-robin, balanced (by bytes, the default) or a FILE", 0, 0},
+	{"quant", 0, MOE_OPT_STR, &arg.quant, "TYPE", "q8, q4, q3, q2, bf16, ... or experts=TYPE,rest=TYPE,embed=TYPE,head=TYPE", 0, 0},
+	{"layout", 0, MOE_OPT_STR, &arg.layout, "HOW", "packed (for kernels, the default) or plain: of what is quantised", 0, 0},
 	{"info", 0, MOE_OPT_FLAG, &arg.info, NULL, "what is in a checkpoint or shard set, as JSON", 0, 0},
 	{"verify", 0, MOE_OPT_FLAG, &arg.verify, NULL, "recompute checksums against the manifest", 0, 0},
 	{"merge", 0, MOE_OPT_FLAG, &arg.merge, NULL, "make the checkpoint of a shard set, tensor bytes identical", 0, 0},
@@ -98,6 +101,7 @@ static void print_report(const char *out, const struct moe_shard_report *r)
 static int write_shards(const char *from, const char *out, struct moe_shard_options *o, struct moe_err *e)
 {
 	struct moe_placement placement = {0};
+	struct moe_device *devices = NULL; /* a policy's */
 	const struct moe_checkpoint *checkpoint;
 	struct moe_shard_report report;
 	struct moe_source *source;
@@ -107,12 +111,16 @@ static int write_shards(const char *from, const char *out, struct moe_shard_opti
 		return rc;
 	if (source->sharded)
 		o->expect = &source->manifest.fingerprint;
-	rc = choose_placement(&arg, source, &placement, e);
+	rc = choose_placement(&arg, source, &placement, &devices, e);
+	quants.devices = devices;
+	quants.n_devices = devices ? placement.devices : 0;
+	o->quants = &quants;
 	rc = rc ? rc : moe_source_whole(source, &checkpoint, e);
 	rc = rc ? rc : moe_shard_write(checkpoint, &placement, o, out, &report, e);
 	if (rc == 0)
 		print_report(out, &report);
 	moe_placement_free(&placement);
+	free(devices);
 	moe_source_close(source);
 	return rc;
 }
@@ -150,8 +158,8 @@ static const char *conflict(int operands)
 
 	if (modes > 1)
 		return "--info, --verify, --merge and --gc: one at a time";
-	if (modes && (arg.policy || arg.devices || arg.placement))
-		return "--policy, --devices and --placement belong to writing a shard set";
+	if (modes && (arg.policy || arg.devices || arg.placement || arg.quant || arg.layout))
+		return "--policy, --devices, --placement, --quant and --layout belong to writing a shard set";
 	if (arg.dry_run && (arg.info || arg.verify || arg.merge))
 		return "--dry-run goes with writing and --gc";
 	if (arg.threads && (arg.info || arg.gc))
@@ -165,6 +173,13 @@ static const char *conflict(int operands)
 	if (operands != 2)
 		return arg.merge ? "a shard set and a new folder are expected" : "a checkpoint and a new folder are expected";
 	return NULL;
+}
+
+static int parse_quants(struct moe_err *e)
+{
+	int rc = arg.quant ? moe_quants_parse(arg.quant, &quants.quants, e) : 0;
+
+	return rc || !arg.layout ? rc : moe_quant_plan_layout(arg.layout, &quants, e);
 }
 
 static int run(char **operand, struct moe_err *e)
@@ -196,6 +211,8 @@ int main(int argc, char **argv)
 		return rc;
 	if (conflict(argc))
 		return moe_usage(&tool, "%s", conflict(argc));
+	if (parse_quants(&e))
+		return moe_usage(&tool, "%s", e.msg);
 	catch_signals();
 	rc = run(argv, &e);
 	if (rc)

@@ -1,19 +1,9 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "shard.h"
 
 #define FILE_CAP ((size_t)256 << 20)
-
-static int from_policy(const char *path, const struct moe_source *s, struct moe_placement *out, struct moe_err *e)
-{
-	struct moe_device *devices = NULL;
-	int rc = moe_policy_read(path, &s->model, &devices, out, e);
-
-	free(devices);
-	return rc;
-}
 
 static int from_file(const char *path, int devices, const struct moe_source *s, struct moe_placement *out, struct moe_err *e)
 {
@@ -27,12 +17,13 @@ static int from_file(const char *path, int devices, const struct moe_source *s, 
 	return rc;
 }
 
-static int choose(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+static int choose(const struct shard_args *a, struct moe_source *s, struct moe_placement *out,
+                  struct moe_device **policy_devices, struct moe_err *e)
 {
 	int devices = a->devices ? (int)a->devices : 1;
 
 	if (a->policy)
-		return from_policy(a->policy, s, out, e);
+		return moe_policy_read(a->policy, &s->model, policy_devices, out, e);
 	if (!a->placement || strcmp(a->placement, "balanced") == 0)
 		return moe_place_balanced(&s->model, devices, moe_source_expert_bytes, s, out, e);
 	if (strcmp(a->placement, "round-robin") == 0)
@@ -40,9 +31,10 @@ static int choose(const struct shard_args *a, struct moe_source *s, struct moe_p
 	return from_file(a->placement, (int)a->devices, s, out, e);
 }
 
-int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out,
+                     struct moe_device **devices, struct moe_err *e)
 {
-	int rc = choose(a, s, out, e);
+	int rc = choose(a, s, out, devices, e);
 
 	if (rc == 0)
 		moe_log(MOE_DEBUG, "%s: %s, %d layers, placed %s over %d device%s, imbalance %.2f %%", s->path, s->model.name,

@@ -6,12 +6,13 @@
 #include "shard/shard.h"
 
 struct shard_args {
-	const char *policy, *placement;
+	const char *policy, *placement, *quant, *layout;
 	int64_t devices, threads;
 	bool info, verify, merge, gc, dry_run;
 };
 
-/* Where the experts go, from --policy, --placement and --devices. */
-int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_err *e);
+/* Where the experts go, from --policy, --placement and --devices.  *devices: those of the policy, caller frees; else NULL. */
+int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out,
+                     struct moe_device **devices, struct moe_err *e);
 
 #endif
