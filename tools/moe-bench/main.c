@@ -10,6 +10,7 @@ static struct bench_options opt = {
 
 static const char *const usage[] = {
 	"moe-bench -m SHARDS [OPTION...]",
+	"moe-bench compare [OPTION...] OLD NEW",
 	"moe-bench hardware [OPTION...]",
 	"moe-bench kernels [OPTION...]",
 	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
@@ -48,7 +49,7 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } commands[] = {
-	{"divergence", bench_divergence_main}, {"hardware", bench_hardware_main}, {"kernels", bench_kernels_main}, {"synth", bench_synth_main},
+	{"compare", bench_compare_main}, {"divergence", bench_divergence_main}, {"hardware", bench_hardware_main}, {"kernels", bench_kernels_main}, {"synth", bench_synth_main},
 };
 
 int main(int argc, char **argv)
