@@ -153,6 +153,8 @@ struct moe_batch {
 
 struct moe_experts;
 struct moe_experts_ops {
+	/* Batches are computed elsewhere while the caller does other work: it may be worth having two under way. */
+	bool concurrent;
 	/* Begin a batch.  Several may be in flight if the implementation says so by accepting them (else MOE_E_BUSY). */
 	int (*submit)(struct moe_experts *x, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e);
 	/* 0: done; MOE_E_BUSY: not yet.  Otherwise as wait. */

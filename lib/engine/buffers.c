@@ -60,8 +60,8 @@ void moe_host_buffers_place(struct moe_host_buffers *b, const struct moe_model *
 
 	b->ids = moe_carve(c, r, 1, sizeof *b->ids);
 	b->positions = moe_carve(c, r, 1, sizeof *b->positions);
-	b->attn = moe_carve(c, n, 1, sizeof *b->attn);
-	b->seq = moe_carve(c, n, 1, sizeof *b->seq);
+	b->attn = moe_carve(c, n + 1, 1, sizeof *b->attn);
+	b->seq = moe_carve(c, n + 1, 1, sizeof *b->seq);
 	b->choice = moe_carve(c, r, w.top_k, sizeof *b->choice);
 	b->weight = moe_carve(c, r, w.top_k, sizeof *b->weight);
 	b->failed = moe_carve(c, r, 1, sizeof *b->failed);

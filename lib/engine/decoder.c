@@ -35,7 +35,7 @@ int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const str
 {
 	int rc;
 
-	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .step_timeout = c->step_timeout};
+	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .step_timeout = c->step_timeout, .overlap = c->overlap};
 	rc = moe_bind_base(base, m, &d->w, e);
 	if (rc == 0)
 		rc = open_memory(d, c, s, e);
@@ -153,16 +153,38 @@ static int attend(struct moe_decoder *d, int layer, const struct moe_pass *p, co
 
 /* ---- the pass ---- */
 
+/* While the experts of one part are under way, the other part's attention is computed.  A sequence that is cut in two has its
+ * first rows in the first part, whose keys and values a layer stores before the second part looks at them. */
+static int run_layers(struct moe_decoder *d, struct moe_pass *p, struct moe_flight *flights, struct moe_err *e)
+{
+	for (int l = 0; l < d->m->n_layers; l++)
+		for (int i = 0; i < p->n_parts; i++) {
+			TRY(moe_ffn_end(d, p, &p->part[i], &flights[i], e));
+			if (p->part[i].rows == 0)
+				continue;
+			TRY(attend(d, l, p, &p->part[i], e));
+			TRY(moe_ffn_begin(d, l, p, &p->part[i], &flights[i], e));
+		}
+	for (int i = 0; i < p->n_parts; i++)
+		TRY(moe_ffn_end(d, p, &p->part[i], &flights[i], e));
+	return 0;
+}
+
 int moe_decoder_run(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e)
 {
-	struct moe_part *all = &p->all;
+	struct moe_flight flights[2] = {{.under_way = false}};
+	int rc;
 
-	TRY(d->b->ops->embed(d->b, NULL, d->buf.x, p->ids, all->rows, &d->w.embed, e));
-	for (int l = 0; l < d->m->n_layers && all->rows > 0; l++) {
-		TRY(attend(d, l, p, all, e));
-		TRY(moe_decoder_ffn(d, l, p, all, e));
+	TRY(d->b->ops->embed(d->b, NULL, d->buf.x, p->ids, p->all.rows, &d->w.embed, e));
+	moe_pass_split(d, p);
+	d->halved += p->n_parts > 1;
+	rc = run_layers(d, p, flights, e);
+	if (rc != 0) {
+		moe_ffn_cancel(d, &flights[0]);
+		moe_ffn_cancel(d, &flights[1]);
+		return rc;
 	}
-	return 0;
+	return moe_pass_join(d, p, e);
 }
 
 int moe_decoder_head(struct moe_decoder *d, const int32_t *rows, int n, struct moe_err *e)

@@ -89,6 +89,7 @@ struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
 {
 	struct moe_engine_stats s = g->stats;
 
+	s.halved = g->d.halved;
 	s.running = g->n_running;
 	s.waiting = g->n_waiting;
 	s.kv_blocks = (size_t)g->d.kv.n_blocks;

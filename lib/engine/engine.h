@@ -67,6 +67,11 @@ struct moe_request {
 	void *user;
 };
 
+/* Whether a step's rows go through the layers in two halves, so that the attention of one is computed here while the experts
+ * of the other are computed elsewhere.  The bits are the same.  AUTO: with experts that are concurrent (compute.h), when each
+ * half still gives an expert enough rows (lib/engine/halves.c). */
+enum moe_overlap { MOE_OVERLAP_AUTO, MOE_OVERLAP_ON, MOE_OVERLAP_OFF };
+
 struct moe_engine_config {
 	int max_sequences;           /* most sequences at once */
 	int ctx;                     /* most positions of one sequence */
@@ -74,12 +79,14 @@ struct moe_engine_config {
 	size_t kv_memory;            /* bytes for the KV cache; 0: max_sequences * ctx, if that fits */
 	bool no_prefix_cache;        /* do not share the keys and values of prompts that begin alike */
 	int chunk;                   /* most prompt rows a step takes (all sequences together) */
+	enum moe_overlap overlap;    /* ON needs experts that take two batches at a time */
 	double step_timeout;         /* seconds a layer's experts may take before the sequences that wait fail; 0: none */
 	moe_event_fn *on_event;
 	void *ctx_event;
 };
 struct moe_engine_stats {
 	uint64_t steps, rows, generated;
+	uint64_t halved;             /* steps that went in two halves */
 	int running, waiting, most_running;
 	uint64_t admitted_while_decoding;  /* admissions at a time when another sequence was generating */
 	size_t kv_blocks, kv_blocks_used, kv_bytes; /* used: held by sequences */

@@ -9,15 +9,6 @@
 #define BUSY_PATIENCE_NS 10000000000ull /* with no deadline given */
 #define SLACK_NS 2000000u        /* who waits in milliseconds may give up this much before the deadline */
 
-/* A batch under way. */
-struct flight {
-	struct moe_batch batch;
-	uint64_t ticket;
-	uint64_t step_limit;         /* when the layer's time is up, whoever waits; 0: never */
-	int rc;                      /* of submit, then of wait */
-	struct moe_err why;
-};
-
 static float *rows_of(const struct moe_decoder *d, float *base, const struct moe_part *part)
 {
 	return base + (size_t)part->row * (size_t)d->m->hidden;
@@ -57,7 +48,7 @@ static int choose(struct moe_decoder *d, int layer, const struct moe_part *part,
 /* ---- experts ---- */
 
 /* Deadline, priority and trace of the batch: the most pressing of its sequences. */
-static void press(struct flight *f, const struct moe_pass *p, const struct moe_part *part)
+static void press(struct moe_flight *f, const struct moe_pass *p, const struct moe_part *part)
 {
 	f->batch.deadline = f->step_limit;
 	f->batch.trace = p->seq[part->first]->id;
@@ -72,7 +63,7 @@ static void press(struct flight *f, const struct moe_pass *p, const struct moe_p
 }
 
 /* Busy means later: ask again until the batch's time is up. */
-static void submit(struct moe_decoder *d, struct flight *f)
+static void submit(struct moe_decoder *d, struct moe_flight *f)
 {
 	uint64_t until = f->batch.deadline ? f->batch.deadline : moe_now_ns() + BUSY_PATIENCE_NS;
 	struct timespec pause = {0, BUSY_PAUSE_NS};
@@ -86,7 +77,7 @@ static void submit(struct moe_decoder *d, struct flight *f)
 }
 
 static void begin(struct moe_decoder *d, int layer, const struct moe_pass *p, const struct moe_part *part,
-                  struct flight *f)
+                  struct moe_flight *f)
 {
 	int k = d->m->layers[layer].ffn.gate.top_k;
 
@@ -108,7 +99,7 @@ static void begin(struct moe_decoder *d, int layer, const struct moe_pass *p, co
 		memset(f->batch.failed, 1, (size_t)part->rows);
 }
 
-static void finish(struct moe_decoder *d, struct flight *f)
+static void finish(struct moe_decoder *d, struct moe_flight *f)
 {
 	size_t rows = (size_t)f->batch.rows;
 
@@ -129,7 +120,7 @@ static bool has_failed_row(const struct moe_decoder *d, const struct moe_attn_se
 /* End the sequences that a failed batch takes with it.  A batch's time is that of its most pressing sequence, so after a
  * timeout those with time left are not at fault.  Returns whether one of them lacks rows: the batch must be run
  * again for those that are left.  That ends: each time at least the most pressing one is gone. */
-static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part, const struct flight *f)
+static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part, const struct moe_flight *f)
 {
 	uint64_t now = moe_now_ns() + SLACK_NS;
 	bool timed_out = (f->rc == MOE_E_TIMEOUT || f->rc == MOE_E_BUSY) && f->batch.deadline && now >= f->batch.deadline;
@@ -140,6 +131,8 @@ static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct 
 		bool hit = has_failed_row(d, &p->attn[i]);
 		uint64_t limit = earlier(f->step_limit, s->deadline);
 
+		if (s->ended)
+			continue; /* in the other part */
 		if (timed_out && s->deadline && now >= s->deadline)
 			moe_seq_time_out(s);
 		else if (hit && timed_out && (limit == 0 || now < limit))
@@ -150,8 +143,7 @@ static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct 
 	return again;
 }
 
-/* Close the ranks of a part: rows of ended sequences go, those behind move up. */
-static int drop_ended(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
+int moe_drop_ended(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
 {
 	const struct moe_backend_ops *op = d->b->ops;
 	int32_t *from = d->host.slots;
@@ -234,42 +226,43 @@ static void report_routes(const struct moe_decoder *d, const struct moe_pass *p,
 	}
 }
 
-/* One try at the experts.  *again: sequences were dropped, and of the others some rows are still missing. */
-static int try_experts(struct moe_decoder *d, int layer, uint64_t step_limit, struct moe_pass *p, struct moe_part *part,
-                       bool *again, struct moe_err *e)
+/* Ask for the experts; the shared one is computed meanwhile. */
+static int send_off(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_flight *f,
+                    struct moe_err *e)
 {
-	struct flight f = {.step_limit = step_limit};
 	int rc;
 
-	*again = false;
 	TRY(norm(d, layer, part, e));
 	TRY(choose(d, layer, part, e));
-	begin(d, layer, p, part, &f);
+	begin(d, layer, p, part, f);
+	f->under_way = true;
 	rc = shared_expert(d, layer, part, e);
-	if (rc != 0) {
-		if (f.rc == 0)
-			d->x->ops->cancel(d->x, f.ticket);
-		return rc;
-	}
-	finish(d, &f);
-	if (f.rc != 0)
-		*again = judge(d, p, part, &f);
-	if (!*again) {
-		report_routes(d, p, part, &f.batch);
-		/* Rows of ended sequences hold anything; they go right after. */
-		TRY(add_up(d, layer, part, e));
-	}
-	return f.rc != 0 ? drop_ended(d, p, part, e) : 0;
+	if (rc != 0)
+		moe_ffn_cancel(d, f);
+	return rc;
 }
 
-static int moe(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
+bool moe_anyone_ended(const struct moe_pass *p, const struct moe_part *part)
 {
-	uint64_t limit = d->step_timeout > 0.0 ? moe_now_ns() + (uint64_t)(d->step_timeout * 1e9) : 0;
-	bool again = true;
+	for (int i = part->first; i < part->first + part->n; i++)
+		if (p->seq[i]->ended)
+			return true;
+	return false;
+}
 
-	while (again && part->rows > 0)
-		TRY(try_experts(d, layer, limit, p, part, &again, e));
-	return 0;
+/* What the experts say.  *again: sequences were dropped, and of the others some rows are still missing. */
+static int land(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_flight *f, bool *again,
+                struct moe_err *e)
+{
+	finish(d, f);
+	f->under_way = false;
+	*again = f->rc != 0 && judge(d, p, part, f);
+	if (!*again) {
+		report_routes(d, p, part, &f->batch);
+		/* Rows of ended sequences hold anything; they go right after. */
+		TRY(add_up(d, f->batch.layer, part, e));
+	}
+	return moe_anyone_ended(p, part) ? moe_drop_ended(d, p, part, e) : 0;
 }
 
 static int dense(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
@@ -284,9 +277,30 @@ static int dense(struct moe_decoder *d, int layer, const struct moe_part *part, 
 	return op->add(d->b, NULL, rows_of(d, d->buf.x, part), y, (size_t)part->rows * (size_t)d->m->hidden, e);
 }
 
-int moe_decoder_ffn(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
+int moe_ffn_begin(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_flight *f,
+                  struct moe_err *e)
 {
 	if (d->m->layers[layer].ffn.kind == MOE_FFN_DENSE)
 		return dense(d, layer, part, e);
-	return moe(d, layer, p, part, e);
+	f->step_limit = d->step_timeout > 0.0 ? moe_now_ns() + (uint64_t)(d->step_timeout * 1e9) : 0;
+	return send_off(d, layer, p, part, f, e);
+}
+
+int moe_ffn_end(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_flight *f, struct moe_err *e)
+{
+	while (f->under_way) {
+		bool again = false;
+
+		TRY(land(d, p, part, f, &again, e));
+		if (again && part->rows > 0)
+			TRY(send_off(d, f->batch.layer, p, part, f, e));
+	}
+	return 0;
+}
+
+void moe_ffn_cancel(struct moe_decoder *d, struct moe_flight *f)
+{
+	if (f->under_way && f->rc == 0)
+		d->x->ops->cancel(d->x, f->ticket);
+	f->under_way = false;
 }

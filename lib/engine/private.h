@@ -146,8 +146,8 @@ struct moe_buffers {                 /* the backend's memory; R = most rows of a
 };
 struct moe_host_buffers {
 	int32_t *ids, *positions;    /* [R] */
-	struct moe_attn_seq *attn;   /* [max_sequences] */
-	struct moe_seq **seq;        /* [max_sequences] */
+	struct moe_attn_seq *attn;   /* [max_sequences + 1]: one may be cut in two */
+	struct moe_seq **seq;        /* [max_sequences + 1] */
 	int32_t *choice;             /* [R, K] */
 	float *weight;               /* [R, K] */
 	uint8_t *failed;             /* [R] */
@@ -203,13 +203,17 @@ struct moe_pass {
 	int32_t *ids, *positions;    /* [row] */
 	struct moe_attn_seq *attn;   /* [sequence]; rows count from the pass's first */
 	struct moe_seq **seq;
-	struct moe_part all;
+	struct moe_part all;         /* before and after the layers */
+	struct moe_part part[2];     /* in the layers */
+	int n_parts;
 };
 struct moe_decoder {
 	const struct moe_model *m;
 	struct moe_backend *b;
 	struct moe_experts *x;
 	double step_timeout;
+	enum moe_overlap overlap;
+	uint64_t halved;             /* passes that went in two parts */
 	struct moe_base_weights w;
 	struct moe_vectors vectors;
 	struct moe_buffers buf;
@@ -233,8 +237,32 @@ int moe_decoder_logits(struct moe_decoder *d, int i, const float **logits, struc
 
 /* ---- ffn.c: the second half of a layer ---- */
 
-/* x += FFN(norm(x)) for a part.  Sequences whose experts failed are ended and dropped from the part. */
-int moe_decoder_ffn(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_err *e);
+/* A part's experts under way, from moe_ffn_begin to moe_ffn_end. */
+struct moe_flight {
+	bool under_way;
+	struct moe_batch batch;
+	uint64_t ticket;
+	uint64_t step_limit;         /* when the layer's time is up, whoever waits; 0: never */
+	int rc;                      /* of submit, then of wait */
+	struct moe_err why;
+};
+/* x += FFN(norm(x)) for a part that has rows: begin asks for the experts, end takes what they say.  A dense layer is done when
+ * begin returns.  Sequences whose experts failed, or that ended in the other part, are dropped from the part by end,
+ * which does nothing when nothing is under way.  When either fails nothing is under way any more. */
+int moe_ffn_begin(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_flight *f,
+                  struct moe_err *e);
+int moe_ffn_end(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_flight *f, struct moe_err *e);
+void moe_ffn_cancel(struct moe_decoder *d, struct moe_flight *f);
+bool moe_anyone_ended(const struct moe_pass *p, const struct moe_part *part);
+/* Close the ranks of a part: rows of ended sequences go, those behind move up. */
+int moe_drop_ended(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_err *e);
+
+/* ---- halves.c: a pass in two parts ---- */
+
+/* p->part from p->all: two halves if that is wanted and possible, else the whole. */
+void moe_pass_split(const struct moe_decoder *d, struct moe_pass *p);
+/* And p->all from p->part again, of what is left. */
+int moe_pass_join(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e);
 
 /* ---- batch.c: which rows a step takes ---- */
 

@@ -298,5 +298,5 @@ static void cancel(struct moe_experts *x, uint64_t ticket)
 }
 
 const struct moe_experts_ops remote_ops = {
-	.submit = submit, .poll = poll_ticket, .wait = wait_ticket, .cancel = cancel, .close = remote_close,
+	.concurrent = true, .submit = submit, .poll = poll_ticket, .wait = wait_ticket, .cancel = cancel, .close = remote_close,
 };

@@ -74,6 +74,20 @@ int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, const
 	return 0;
 }
 
+int moe_run_overlap(struct moe_run_config *c, const char *overlap, struct moe_err *e)
+{
+	static const char *const names[] = {[MOE_OVERLAP_AUTO] = "auto", [MOE_OVERLAP_ON] = "on", [MOE_OVERLAP_OFF] = "off"};
+	enum moe_overlap *o = &c->engine.overlap;
+	*o = MOE_OVERLAP_AUTO;
+	while (overlap && *o <= MOE_OVERLAP_OFF && strcmp(overlap, names[*o]) != 0)
+		++*o;
+	if (*o > MOE_OVERLAP_OFF)
+		return moe_fail(e, MOE_E_RANGE, "--overlap %s: not auto, on or off", overlap);
+	if (*o == MOE_OVERLAP_ON && !c->hosts && !c->n_connect)
+		return moe_fail(e, MOE_E_RANGE, "--overlap on needs servers (--hosts or --connect)");
+	return 0;
+}
+
 /* Keys come out of a product with weights; where those have 16 bits or fewer, as many do for the keys. */
 static int set_kv(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
 {

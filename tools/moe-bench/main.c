@@ -38,6 +38,7 @@ static const struct moe_opt options[] = {
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"overlap", 0, MOE_OPT_STR, &opt.overlap, "WHEN", "attention of half a step while servers compute the other: auto, on, off", 0, 0},
 	{"wire", 0, MOE_OPT_STR, &opt.wire, "TYPE", "hidden states to and from servers: f32, f16 or bf16 (f32)", 0, 0},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{0},
@@ -72,9 +73,10 @@ int main(int argc, char **argv)
 	if (opt.net && !opt.hosts && !opt.connect.n)
 		return moe_usage(&tool, "--net needs servers (--hosts or --connect)");
 	struct moe_err e = MOE_ERR_INIT;
-	struct moe_run_config numerics = {.hosts = opt.hosts, .n_connect = opt.connect.n};
+	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct bench_plan plan;
-	if (bench_plan_make(&opt, &plan, &e) || moe_run_numerics(&numerics, opt.exact, opt.kv, opt.wire, &e)) {
+	if (bench_plan_make(&opt, &plan, &e) || moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) ||
+	    moe_run_overlap(&check, opt.overlap, &e)) {
 		bench_plan_free(&plan);
 		return moe_usage(&tool, "%s", e.msg);
 	}

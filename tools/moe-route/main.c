@@ -41,6 +41,7 @@ static const struct moe_opt options[] = {
 	{"ignore-eos", 0, MOE_OPT_FLAG, &opt.ignore_eos, NULL, "do not stop at the model's end of text", 0, 0},
 	{"logprobs", 0, MOE_OPT_FLAG, &opt.logprobs, NULL, "add each token's log-probability to the answers", 0, 0},
 	{"unordered", 0, MOE_OPT_FLAG, &opt.unordered, NULL, "print each answer when it is ready, not in input order", 0, 0},
+	{"overlap", 0, MOE_OPT_STR, &opt.overlap, "WHEN", "attention of half a step while servers compute the other: auto, on, off", 0, 0},
 	{"wire", 0, MOE_OPT_STR, &opt.wire, "TYPE", "hidden states to and from servers: f32, f16 or bf16 (f32)", 0, 0},
 	{"presum", 0, MOE_OPT_FLAG, &opt.presum, NULL, "let servers add up their experts (last bits may differ)", 0, 0},
 	{"mixed-numerics", 0, MOE_OPT_FLAG, &opt.mixed_numerics, NULL, "accept servers with other rounding than ours", 0, 0},
@@ -81,10 +82,10 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
 
 	struct route r = {0};
-	struct moe_run_config numerics = {.hosts = opt.hosts, .n_connect = opt.connect.n};
+	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct moe_err e = MOE_ERR_INIT;
 	uint64_t failed = 0;
-	if (moe_run_numerics(&numerics, opt.exact, opt.kv, opt.wire, &e))
+	if (moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) || moe_run_overlap(&check, opt.overlap, &e))
 		return moe_usage(&tool, "%s", e.msg);
 	rc = route_open(&r, argv[0], &opt, &e);
 	if (!rc) {

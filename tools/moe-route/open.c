@@ -54,6 +54,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 		},
 	};
 	int rc = moe_run_numerics(&c, o->exact, o->kv, o->wire, e);
+	rc = rc ? rc : moe_run_overlap(&c, o->overlap, e);
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	if (rc)
 		return rc;
@@ -88,8 +89,9 @@ void route_describe(const struct route *r)
 void route_report(const struct route *r)
 {
 	struct moe_engine_stats s = moe_engine_stats(r->run->engine);
-	moe_log(MOE_DEBUG, "%llu steps, %llu rows, %llu tokens generated; at most %d sequences at once, %llu admitted while others were "
-	        "generating", (unsigned long long)s.steps, (unsigned long long)s.rows, (unsigned long long)s.generated, s.most_running,
+	moe_log(MOE_DEBUG, "%llu steps (%llu in halves), %llu rows, %llu tokens generated; at most %d sequences at once, %llu "
+	        "admitted while others were generating", (unsigned long long)s.steps, (unsigned long long)s.halved,
+	        (unsigned long long)s.rows, (unsigned long long)s.generated, s.most_running,
 	        (unsigned long long)s.admitted_while_decoding);
 	moe_log(MOE_DEBUG, "prefix cache: %llu of %llu prompt tokens found, %zu of %zu blocks kept",
 	        (unsigned long long)s.prefix_hit_tokens, (unsigned long long)s.prefix_lookup_tokens, s.kv_blocks_cached, s.kv_blocks);

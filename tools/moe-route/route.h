@@ -10,7 +10,7 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *hosts, *kv, *wire;
+	const char *prompt, *hosts, *kv, *wire, *overlap;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed;
 	uint64_t kv_memory;
