@@ -49,4 +49,7 @@ static inline struct moe_sub moe_sub_of(enum moe_quant q, unsigned c)
 	}
 }
 
+/* The first n values of a plain block. */
+void moe_quant_decode_block(enum moe_quant q, const struct moe_quant_shape *s, const unsigned char *block, int n, float *out);
+
 #endif

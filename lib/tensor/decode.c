@@ -11,22 +11,29 @@ static float scale_of(const unsigned char *p)
 	return moe_bf16_to_f32(h);
 }
 
+void moe_quant_decode_block(enum moe_quant q, const struct moe_quant_shape *s, const unsigned char *block, int n, float *out)
+{
+	const unsigned char *codes = block + s->head_bytes;
+	float d = scale_of(codes + s->code_bytes);
+	int bits = moe_code_bits(q);
+
+	for (int k = 0; k < n; k++) {
+		struct moe_sub x = moe_sub_of(q, s->sub ? moe_code_get(block, moe_sub_bits(q), k / s->sub) : 0);
+
+		out[k] = d * (float)(x.s * (int)moe_code_get(codes, bits, k) - x.o);
+	}
+}
+
 void moe_quant_decode(enum moe_quant q, const unsigned char *row, int64_t cols, float *out)
 {
 	struct moe_quant_shape s;
-	int bits = moe_code_bits(q);
 
 	moe_quant_shape(q, cols, &s);
 	for (int64_t b = 0; b < s.blocks; b++) {
-		const unsigned char *head = row + (size_t)b * s.block_bytes, *codes = head + s.head_bytes;
-		float d = scale_of(codes + s.code_bytes);
-		int n = cols - b * s.block < s.block ? (int)(cols - b * s.block) : s.block;
+		int64_t at = b * s.block;
 
-		for (int k = 0; k < n; k++) {
-			struct moe_sub x = moe_sub_of(q, s.sub ? moe_code_get(head, moe_sub_bits(q), k / s.sub) : 0);
-
-			out[b * s.block + k] = d * (float)(x.s * (int)moe_code_get(codes, bits, k) - x.o);
-		}
+		moe_quant_decode_block(q, &s, row + (size_t)b * s.block_bytes, cols - at < s.block ? (int)(cols - at) : s.block,
+		                       out + at);
 	}
 }
 

@@ -7,14 +7,6 @@
 #include "codes.h"
 #include "search.h"
 
-static uint32_t bits_of(float x)
-{
-	uint32_t u;
-
-	memcpy(&u, &x, sizeof u);
-	return u;
-}
-
 static float of_bits(uint32_t u)
 {
 	float x;
@@ -23,22 +15,9 @@ static float of_bits(uint32_t u)
 	return x;
 }
 
-/* Bits of the largest magnitude; infinities and NaN are larger than every number. */
-static uint32_t largest(const float *x, int64_t n)
+static int check_finite(const struct moe_coder *coder, const float *x, int64_t rows, int64_t cols, struct moe_err *e)
 {
-	uint32_t most = 0;
-
-	for (int64_t i = 0; i < n; i++) {
-		uint32_t u = bits_of(x[i]) & 0x7fffffff;
-
-		most = u > most ? u : most;
-	}
-	return most;
-}
-
-static int check_finite(const float *x, int64_t rows, int64_t cols, struct moe_err *e)
-{
-	if (largest(x, rows * cols) < 0x7f800000)
+	if (coder->largest(x, rows * cols) < 0x7f800000)
 		return 0;
 	for (int64_t i = 0; i < rows * cols; i++)
 		if (!isfinite(x[i]))
@@ -57,20 +36,19 @@ static float unit_of(uint32_t most)
 
 /* ---- q8 ---- */
 
-static void encode_q8(const float *x, int n, int block, unsigned char *out)
+static void encode_q8(const struct moe_coder *coder, const float *x, int n, int block, unsigned char *out)
 {
-	uint32_t most = largest(x, n);
-	float unit = unit_of(most), inverse;
+	uint32_t most = coder->largest(x, n);
+	float unit = unit_of(most), inverse, filled[256];
 	uint16_t d = most ? moe_block_scale(of_bits(most) * unit / 127, unit) : 0;
 
 	inverse = d ? (float)(1 / ((double)moe_bf16_to_f32(d) * (double)unit)) : 0;
-	for (int k = 0; k < n; k++) {
-		float u = x[k] * unit * inverse;
-
-		u = u > 127 ? 127 : u < -127 ? -127 : u;
-		out[k] = (unsigned char)(int)(u + 0x1.8p23f - 0x1.8p23f + 128);
+	if (n < block) {
+		memset(filled, 0, sizeof filled);
+		memcpy(filled, x, (size_t)n * sizeof *x);
+		x = filled;
 	}
-	memset(out + n, 128, (size_t)(block - n));
+	coder->q8(x, block, unit, inverse, out);
 	memcpy(out + block, &d, sizeof d);
 }
 
@@ -106,12 +84,25 @@ struct encoding {
 	const float *x, *w;
 	int64_t rows, cols;
 	unsigned char *out;
-	moe_group_search *search;
+	const struct moe_coder *coder;
 	struct moe_group group;
 	unsigned char *to[LANES];       /* where the group's blocks go */
 	bool zero[LANES];               /* blocks without a value other than 0 */
 	int blocks;                     /* in the group */
 };
+
+/* A sub-block; n columns are left in the row. */
+static void fill_lane(struct moe_group *g, int lane, const float *x, const float *w, int n)
+{
+	int k = 0;
+
+	for (; k < g->sub && k < n; k++) {
+		g->x[k][lane] = x[k] * g->unit[lane];
+		g->w[k][lane] = w[k];
+	}
+	for (; k < g->sub; k++)
+		g->x[k][lane] = g->w[k][lane] = 0;
+}
 
 static void add_block(struct encoding *c, int64_t row, int64_t b)
 {
@@ -119,15 +110,16 @@ static void add_block(struct encoding *c, int64_t row, int64_t b)
 	int64_t at = b * c->s.block;
 	int n = c->cols - at < c->s.block ? (int)(c->cols - at) : c->s.block, first = c->blocks * g->per;
 	const float *x = c->x + row * c->cols + at, *w = c->w + at;
-	uint32_t most = largest(x, n);
+	uint32_t most = c->coder->largest(x, n);
 	float unit = unit_of(most);
 
 	for (int i = 0; i < g->per; i++)
 		g->unit[first + i] = unit;
-	for (int k = 0; k < c->s.block; k++) {
-		g->x[k % g->sub][first + k / g->sub] = k < n ? x[k] * unit : 0;
-		g->w[k % g->sub][first + k / g->sub] = k < n ? w[k] : 0;
-	}
+	for (int i = 0; i < g->per; i++)
+		if (i * g->sub < n)
+			fill_lane(g, first + i, x + i * g->sub, w + i * g->sub, n - i * g->sub);
+		else
+			fill_lane(g, first + i, NULL, NULL, 0);
 	c->zero[c->blocks] = most == 0;
 	c->to[c->blocks++] = c->out + (size_t)row * c->s.row_bytes + (size_t)b * c->s.block_bytes;
 }
@@ -138,6 +130,19 @@ static void write_zeros(const struct encoding *c, unsigned char *to)
 	memset(to, 0, c->s.block_bytes);
 	if (c->quant == MOE_Q_Q4)
 		memset(to + c->s.head_bytes, 0x88, c->s.code_bytes);
+}
+
+/* A sub-block's codes, eight at a time. */
+static void write_codes(const struct moe_group *g, int lane, int bits, unsigned char *to)
+{
+	for (int k = 0; k < g->sub; k += 8, to += bits) {
+		uint32_t v = 0;
+
+		for (int i = 0; i < 8; i++)
+			v |= (uint32_t)g->code[k + i][lane] << bits * i;
+		for (int i = 0; i < bits; i++)
+			to[i] = (unsigned char)(v >> 8 * i);
+	}
 }
 
 static void write_block(const struct encoding *c, int i)
@@ -152,8 +157,8 @@ static void write_block(const struct encoding *c, int i)
 	memset(to, 0, c->s.block_bytes);
 	for (int j = 0; j < g->per; j++)
 		moe_code_put(to, moe_sub_bits(c->quant), j, g->head[i * g->per + j]);
-	for (int k = 0; k < c->s.block; k++)
-		moe_code_put(codes, moe_code_bits(c->quant), k, g->code[k % g->sub][i * g->per + k / g->sub]);
+	for (int j = 0; j < g->per; j++)
+		write_codes(g, i * g->per + j, moe_code_bits(c->quant), codes + (size_t)(j * g->sub * moe_code_bits(c->quant) / 8));
 	memcpy(codes + c->s.code_bytes, &g->d[i * g->per], 2);
 }
 
@@ -161,7 +166,7 @@ static void flush(struct encoding *c)
 {
 	if (!c->blocks)
 		return;
-	c->search(&c->group);
+	c->coder->search(&c->group);
 	for (int i = 0; i < c->blocks; i++)
 		write_block(c, i);
 	c->blocks = 0;
@@ -195,8 +200,8 @@ static int encode_searched(struct encoding *c, const float *importance, struct m
 int moe_quant_encode(enum moe_quant q, const float *x, int64_t rows, int64_t cols, const float *importance,
                      unsigned char *out, struct moe_err *e)
 {
-	struct encoding c = {.quant = q, .x = x, .rows = rows, .cols = cols, .out = out, .search = moe_group_search_here()};
-	int rc = check_finite(x, rows, cols, e);
+	struct encoding c = {.quant = q, .x = x, .rows = rows, .cols = cols, .out = out, .coder = moe_coder_here()};
+	int rc = check_finite(c.coder, x, rows, cols, e);
 
 	if (rc)
 		return rc;
@@ -207,7 +212,7 @@ int moe_quant_encode(enum moe_quant q, const float *x, int64_t rows, int64_t col
 		for (int64_t b = 0; b < c.s.blocks; b++) {
 			int64_t at = b * c.s.block;
 
-			encode_q8(x + row * cols + at, cols - at < c.s.block ? (int)(cols - at) : c.s.block, c.s.block,
+			encode_q8(c.coder, x + row * cols + at, cols - at < c.s.block ? (int)(cols - at) : c.s.block, c.s.block,
 			          out + (size_t)row * c.s.row_bytes + (size_t)b * c.s.block_bytes);
 		}
 	return 0;

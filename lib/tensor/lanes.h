@@ -5,11 +5,15 @@
 
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #define LANES 16
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(16)));
 typedef int32_t lane_bits __attribute__((vector_size(4 * LANES), aligned(16)));
+typedef uint8_t lane_bytes __attribute__((vector_size(LANES)));
 
 /* No vector crosses a call: everything here becomes part of its caller, so how a machine passes vectors is no matter. */
 #pragma GCC diagnostic ignored "-Wpsabi"
@@ -39,6 +43,18 @@ LANE_FN lanes lanes_pick(lane_bits mask, lanes a, lanes b)
 	return (lanes)((mask & (lane_bits)a) | (~mask & (lane_bits)b));
 }
 
+/* The larger, the smaller; b if one is not a number, as x86 has it. */
+#ifdef __AVX512F__
+LANE_FN lanes lanes_max(lanes a, lanes b)
+{
+	return (lanes)_mm512_max_ps((__m512)a, (__m512)b);
+}
+
+LANE_FN lanes lanes_min(lanes a, lanes b)
+{
+	return (lanes)_mm512_min_ps((__m512)a, (__m512)b);
+}
+#else
 LANE_FN lanes lanes_max(lanes a, lanes b)
 {
 	return lanes_pick(a > b, a, b);
@@ -48,6 +64,7 @@ LANE_FN lanes lanes_min(lanes a, lanes b)
 {
 	return lanes_pick(a < b, a, b);
 }
+#endif
 
 /* To the nearest integer between lo and hi (integers), ties to even.  Adding 1.5 * 2^23 leaves no bits behind the point. */
 LANE_FN lanes lanes_round(lanes x, lanes lo, lanes hi)

@@ -17,55 +17,112 @@
 
 #define UNIT (4 * MOE_TILE_ROWS)
 
-/* Where column k's bits lie in the codes of a block: byte (without the row's part) and shift. */
-struct place {
-	size_t byte;
-	int shift;
-};
+/* 32 columns of a row are b words in a plain row and a word in each of b units of a tile. */
 
-static struct place place_of(int bits, size_t unit, int k)
+static uint32_t load(const unsigned char *p)
 {
-	return (struct place){unit * UNIT + (size_t)(k % 4), k / 4 * bits};
+	uint32_t v;
+
+	memcpy(&v, p, sizeof v);
+	return v;
 }
 
-/* The place of column k of a block, in its main plane; q3's third bits: high_place. */
-static struct place main_place(enum moe_quant q, int k)
+static void store(unsigned char *p, uint32_t v)
 {
-	switch (q) {
-	case MOE_Q_Q8: return place_of(8, (size_t)k / 4, k % 4);
-	case MOE_Q_Q4: return place_of(4, (size_t)k / 8, k % 8);
-	case MOE_Q_Q3: return place_of(2, (size_t)(k / 32 * 3 + k % 32 / 16), k % 16);
-	default: return place_of(2, (size_t)k / 16, k % 16);
+	memcpy(p, &v, sizeof v);
+}
+
+/* Four hexadecimal digits, one in each byte; and back. */
+static uint32_t spread_digits(uint32_t x)
+{
+	x = (x | x << 8) & 0x00ff00ff;
+	return (x | x << 4) & 0x0f0f0f0f;
+}
+
+static uint32_t gather_digits(uint32_t x)
+{
+	x = (x | x >> 4) & 0x00ff00ff;
+	return (x | x >> 8) & 0xffff;
+}
+
+/* Sixteen fields of two bits as a square of four by four, mirrored. */
+static uint32_t transpose_pairs(uint32_t x)
+{
+	uint32_t t = (x ^ x >> 6) & 0x00cc00cc;
+
+	x ^= t ^ t << 6;
+	t = (x ^ x >> 12) & 0x0000f0f0;
+	return x ^ t ^ t << 12;
+}
+
+/* Where q3's column i of 32 has its low two bits (in unit i / 16) and its third. */
+static int low_shift(int i)
+{
+	return 8 * (i % 4) + 2 * (i % 16 / 4);
+}
+
+static int high_shift(int i)
+{
+	return 8 * (i % 4) + i / 4;
+}
+
+static void pack_threes(const unsigned char *from, unsigned char *to)
+{
+	uint32_t word[3] = {0};
+
+	for (int i = 0; i < 32; i++) {
+		unsigned u = moe_code_get(from, 3, i);
+
+		word[i / 16] |= (uint32_t)(u & 3) << low_shift(i);
+		word[2] |= (uint32_t)(u >> 2) << high_shift(i);
 	}
+	for (int i = 0; i < 3; i++)
+		store(to + (size_t)i * UNIT, word[i]);
 }
 
-static struct place high_place(int k)
+static void unpack_threes(const unsigned char *from, unsigned char *to)
 {
-	return place_of(1, (size_t)(k / 32 * 3 + 2), k % 32);
+	uint32_t word[3];
+
+	for (int i = 0; i < 3; i++)
+		word[i] = load(from + (size_t)i * UNIT);
+	memset(to, 0, 12);
+	for (int i = 0; i < 32; i++)
+		moe_code_put(to, 3, i, (word[i / 16] >> low_shift(i) & 3) | (word[2] >> high_shift(i) & 1) << 2);
 }
 
-static void put(unsigned char *codes, enum moe_quant q, int row, int k, unsigned u)
+static void pack_columns(enum moe_quant q, const unsigned char *from, unsigned char *to)
 {
-	struct place p = main_place(q, k);
-
-	codes[p.byte + (size_t)row * 4] |= (unsigned char)((q == MOE_Q_Q3 ? u & 3 : u) << p.shift);
 	if (q == MOE_Q_Q3) {
-		p = high_place(k);
-		codes[p.byte + (size_t)row * 4] |= (unsigned char)(u >> 2 << p.shift);
+		pack_threes(from, to);
+		return;
+	}
+	for (int i = 0; i < moe_code_bits(q); i++) {
+		uint32_t v = load(from + 4 * i);
+
+		if (q == MOE_Q_Q4)
+			v = spread_digits(v & 0xffff) | spread_digits(v >> 16) << 4;
+		else if (q == MOE_Q_Q2)
+			v = transpose_pairs(v);
+		store(to + (size_t)i * UNIT, v);
 	}
 }
 
-static unsigned get(const unsigned char *codes, enum moe_quant q, int row, int k)
+static void unpack_columns(enum moe_quant q, const unsigned char *from, unsigned char *to)
 {
-	struct place p = main_place(q, k);
-	int bits = q == MOE_Q_Q3 ? 2 : moe_code_bits(q);
-	unsigned u = (unsigned)codes[p.byte + (size_t)row * 4] >> p.shift & ((1u << bits) - 1);
-
 	if (q == MOE_Q_Q3) {
-		p = high_place(k);
-		u |= ((unsigned)codes[p.byte + (size_t)row * 4] >> p.shift & 1) << 2;
+		unpack_threes(from, to);
+		return;
 	}
-	return u;
+	for (int i = 0; i < moe_code_bits(q); i++) {
+		uint32_t v = load(from + (size_t)i * UNIT);
+
+		if (q == MOE_Q_Q4)
+			v = gather_digits(v & 0x0f0f0f0f) | gather_digits(v >> 4 & 0x0f0f0f0f) << 16;
+		else if (q == MOE_Q_Q2)
+			v = transpose_pairs(v);
+		store(to + 4 * i, v);
+	}
 }
 
 /* Byte i of a row's head: where it lies in the tile's. */
@@ -74,46 +131,55 @@ static size_t head_at(enum moe_quant q, const struct moe_quant_shape *s, int row
 	return q == MOE_Q_Q4 ? (size_t)row * s->head_bytes + i : i * MOE_TILE_ROWS + (size_t)row;
 }
 
+/* Parts of a tile's block that starts at p. */
+static size_t codes_at(const struct moe_quant_shape *s)
+{
+	return MOE_TILE_ROWS * s->head_bytes;
+}
+
+static size_t scales_at(const struct moe_quant_shape *s)
+{
+	return MOE_TILE_ROWS * (s->head_bytes + s->code_bytes);
+}
+
+static void pack_block(enum moe_quant q, const struct moe_quant_shape *s, const unsigned char *rows, int n, unsigned char *to)
+{
+	size_t step = 4 * (size_t)moe_code_bits(q);
+
+	for (int r = 0; r < n; r++) {
+		const unsigned char *from = rows + (size_t)r * s->row_bytes;
+
+		for (size_t i = 0; i < s->head_bytes; i++)
+			to[head_at(q, s, r, i)] = from[i];
+		memcpy(to + scales_at(s) + 2 * r, from + s->head_bytes + s->code_bytes, 2);
+	}
+	for (size_t at = 0; at < s->code_bytes; at += step)
+		for (int r = 0; r < n; r++)
+			pack_columns(q, rows + (size_t)r * s->row_bytes + s->head_bytes + at,
+			             to + codes_at(s) + at * MOE_TILE_ROWS + 4 * r);
+}
+
+static void unpack_block(enum moe_quant q, const struct moe_quant_shape *s, const unsigned char *from, int row,
+                         unsigned char *to)
+{
+	size_t step = 4 * (size_t)moe_code_bits(q);
+
+	for (size_t i = 0; i < s->head_bytes; i++)
+		to[i] = from[head_at(q, s, row, i)];
+	for (size_t at = 0; at < s->code_bytes; at += step)
+		unpack_columns(q, from + codes_at(s) + at * MOE_TILE_ROWS + 4 * row, to + s->head_bytes + at);
+	memcpy(to + s->head_bytes + s->code_bytes, from + scales_at(s) + 2 * row, 2);
+}
+
 void moe_quant_pack(enum moe_quant q, const unsigned char *rows, int n, int64_t cols, unsigned char *tile)
 {
 	struct moe_quant_shape s;
-	int bits = moe_code_bits(q);
 
 	moe_quant_shape(q, cols, &s);
-	memset(tile, 0, MOE_TILE_ROWS * s.row_bytes);
-	for (int64_t b = 0; b < s.blocks; b++) {
-		unsigned char *to = tile + (size_t)b * MOE_TILE_ROWS * s.block_bytes;
-		unsigned char *codes = to + MOE_TILE_ROWS * s.head_bytes, *scales = codes + MOE_TILE_ROWS * s.code_bytes;
-
-		for (int r = 0; r < n; r++) {
-			const unsigned char *from = rows + (size_t)r * s.row_bytes + (size_t)b * s.block_bytes;
-
-			for (size_t i = 0; i < s.head_bytes; i++)
-				to[head_at(q, &s, r, i)] = from[i];
-			for (int k = 0; k < s.block; k++)
-				put(codes, q, r, k, moe_code_get(from + s.head_bytes, bits, k));
-			memcpy(scales + 2 * r, from + s.head_bytes + s.code_bytes, 2);
-		}
-	}
-}
-
-static void unpack_row(enum moe_quant q, const struct moe_quant_shape *s, const unsigned char *tile, int row,
-                       unsigned char *out)
-{
-	int bits = moe_code_bits(q);
-
-	memset(out, 0, s->row_bytes);
-	for (int64_t b = 0; b < s->blocks; b++) {
-		const unsigned char *from = tile + (size_t)b * MOE_TILE_ROWS * s->block_bytes;
-		const unsigned char *codes = from + MOE_TILE_ROWS * s->head_bytes;
-		unsigned char *to = out + (size_t)b * s->block_bytes;
-
-		for (size_t i = 0; i < s->head_bytes; i++)
-			to[i] = from[head_at(q, s, row, i)];
-		for (int k = 0; k < s->block; k++)
-			moe_code_put(to + s->head_bytes, bits, k, get(codes, q, row, k));
-		memcpy(to + s->head_bytes + s->code_bytes, codes + MOE_TILE_ROWS * s->code_bytes + 2 * row, 2);
-	}
+	if (n < MOE_TILE_ROWS)
+		memset(tile, 0, MOE_TILE_ROWS * s.row_bytes);
+	for (int64_t b = 0; b < s.blocks; b++)
+		pack_block(q, &s, rows + (size_t)b * s.block_bytes, n, tile + (size_t)b * MOE_TILE_ROWS * s.block_bytes);
 }
 
 void moe_quant_unpack(enum moe_quant q, const unsigned char *tile, int n, int64_t cols, unsigned char *rows)
@@ -121,28 +187,22 @@ void moe_quant_unpack(enum moe_quant q, const unsigned char *tile, int n, int64_
 	struct moe_quant_shape s;
 
 	moe_quant_shape(q, cols, &s);
-	for (int r = 0; r < n; r++)
-		unpack_row(q, &s, tile, r, rows + (size_t)r * s.row_bytes);
+	for (int64_t b = 0; b < s.blocks; b++)
+		for (int r = 0; r < n; r++)
+			unpack_block(q, &s, tile + (size_t)b * MOE_TILE_ROWS * s.block_bytes, r,
+			             rows + (size_t)r * s.row_bytes + (size_t)b * s.block_bytes);
 }
 
 void moe_quant_tile_row(enum moe_quant q, const unsigned char *tile, int row, int64_t cols, float *out)
 {
 	struct moe_quant_shape s;
+	unsigned char block[512]; /* none has more than 258 bytes */
 
 	moe_quant_shape(q, cols, &s);
-	for (int64_t k = 0; k < cols; k++) {
-		int at = (int)(k % s.block);
-		const unsigned char *from = tile + (size_t)(k / s.block) * MOE_TILE_ROWS * s.block_bytes;
-		const unsigned char *codes = from + MOE_TILE_ROWS * s.head_bytes;
-		struct moe_sub x = moe_sub_of(q, 0);
-		uint16_t d;
+	for (int64_t b = 0; b < s.blocks; b++) {
+		int64_t at = b * s.block;
 
-		if (s.sub) {
-			int i = at / s.sub, per = 8 / moe_sub_bits(q);
-
-			x = moe_sub_of(q, moe_code_get(from + head_at(q, &s, row, (size_t)(i / per)), moe_sub_bits(q), i % per));
-		}
-		memcpy(&d, codes + MOE_TILE_ROWS * s.code_bytes + 2 * row, 2);
-		out[k] = moe_bf16_to_f32(d) * (float)(x.s * (int)get(codes, q, row, at) - x.o);
+		unpack_block(q, &s, tile + (size_t)b * MOE_TILE_ROWS * s.block_bytes, row, block);
+		moe_quant_decode_block(q, &s, block, cols - at < s.block ? (int)(cols - at) : s.block, out + at);
 	}
 }

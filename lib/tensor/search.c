@@ -1,4 +1,4 @@
-/* Scales as they are stored, and which of the searches this machine can run. */
+/* Scales as they are stored, and which of the inner loops this machine can run. */
 #include <stdlib.h>
 
 #include "search.h"
@@ -20,18 +20,18 @@ static bool allowed(const char *name)
 	return !wish || !*wish || strcmp(wish, name) == 0;
 }
 
-moe_group_search *moe_group_search_here(void)
+const struct moe_coder *moe_coder_here(void)
 {
 	if (allowed("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 	    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-		return moe_group_search_avx512;
+		return &moe_coder_avx512;
 	if (allowed("avx2") && __builtin_cpu_supports("avx2"))
-		return moe_group_search_avx2;
-	return moe_group_search_base;
+		return &moe_coder_avx2;
+	return &moe_coder_base;
 }
 #else
-moe_group_search *moe_group_search_here(void)
+const struct moe_coder *moe_coder_here(void)
 {
-	return moe_group_search_base;
+	return &moe_coder_base;
 }
 #endif

@@ -1,3 +1,3 @@
-/* The search for codes, compiled for AVX2. */
-#define GROUP_SEARCH moe_group_search_avx2
+/* The inner loops of the encoder, compiled for AVX2. */
+#define CODER moe_coder_avx2
 #include "search.inc"

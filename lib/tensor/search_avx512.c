@@ -1,3 +1,3 @@
-/* The search for codes, compiled for AVX-512. */
-#define GROUP_SEARCH moe_group_search_avx512
+/* The inner loops of the encoder, compiled for AVX-512. */
+#define CODER moe_coder_avx512
 #include "search.inc"

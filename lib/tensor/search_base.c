@@ -1,3 +1,3 @@
-/* The search for codes, compiled for any machine. */
-#define GROUP_SEARCH moe_group_search_base
+/* The inner loops of the encoder, compiled for any machine. */
+#define CODER moe_coder_base
 #include "search.inc"
