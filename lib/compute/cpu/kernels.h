@@ -28,7 +28,7 @@ struct moe_tile {
 };
 
 /* Attention of up to MOE_ATTEND_TILE queries of one sequence over one KV head. */
-#define MOE_ATTEND_TILE 48
+#define MOE_ATTEND_TILE 96
 #define MOE_ATTEND_PART 1024     /* positions that are summed by themselves before they are joined */
 struct moe_attend {
 	const float *query[MOE_ATTEND_TILE];
