@@ -10,20 +10,33 @@
 static void send_message(struct moe_server *s, struct message *m, const struct peer *to)
 {
 	uint64_t bytes = message_bytes(m);
+	bool shared = m->lane != NULL;
 
-	if (message_send(s->socket, m, to))
-		s->bytes_out += bytes;
+	if (!message_send(s->socket, m, to))
+		return;
+	s->bytes_out += bytes;
+	s->shm_bytes_out += shared ? bytes : 0;
 }
 
-static void send_error(struct moe_server *s, const struct peer *to, uint64_t id, uint32_t flags, const struct moe_err *why)
+/* The answer to p: by the slot that it came in, or over the socket. */
+static struct message answer_to(const struct pending *p)
+{
+	struct message m = {.n = 0};
+
+	if (p->m.lane)
+		message_for_slot(&m, p->m.lane, p->m.slot);
+	return m;
+}
+
+static void send_error(struct moe_server *s, const struct pending *p, uint64_t id, uint32_t flags, const struct moe_err *why)
 {
 	struct wire_error w = {.flags = flags, .id = id, .code = why->code};
 	unsigned char header[WIRE_HEADER_MAX];
-	struct message m = {.n = 0};
+	struct message m = answer_to(p);
 
 	memcpy(w.text, why->msg, strnlen(why->msg, sizeof w.text - 1));
 	if (message_add(&m, header, wire_put_error(&w, header), NULL, NULL) == 0)
-		send_message(s, &m, to);
+		send_message(s, &m, &p->from);
 }
 
 /* ---- what was received ---- */
@@ -45,6 +58,7 @@ static int welcome(struct moe_server *s, const struct wire_frame *frames, int n,
 		.hidden = (uint32_t)s->c.model->hidden, .layers = (uint32_t)s->c.model->n_layers,
 		.max_rows = (uint32_t)s->c.max_rows, .rank = (uint32_t)s->c.rank, .credits = (uint32_t)s->c.credits,
 		.instance = s->instance, .max_bytes = s->max_request, .held = s->held,
+		.shm = s->lanes.none.code ? 0 : LANE_VERSION,
 	};
 	rc = message_add(&m, header, wire_put_hello(WIRE_WELCOME, &hello, header), NULL, e);
 	if (!rc)
@@ -87,6 +101,8 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 		return e->code;
 	switch (head->kind) {
 	case WIRE_HELLO:
+		if (p->m.lane)
+			break;
 		return welcome(s, frames, p->m.n, &p->from, e);
 	case WIRE_REQUEST:
 		return enqueue(s, p, frames, stale, e);
@@ -105,11 +121,12 @@ void answer_received(struct moe_server *s, struct pending *p)
 	bool stale = false;
 
 	s->bytes_in += message_bytes(&p->m);
+	s->shm_bytes_in += p->m.lane ? message_bytes(&p->m) : 0;
 	if (receive(s, p, &head, &stale, &e)) {
 		s->refused++;
 		/* A peer that speaks something else gets no answer; it would not understand it. */
 		if (head.kind == WIRE_HELLO || head.id)
-			send_error(s, &p->from, head.id, stale ? WIRE_HELLO_AGAIN : 0, &e);
+			send_error(s, p, head.id, stale ? WIRE_HELLO_AGAIN : 0, &e);
 	}
 	if (!p->used)
 		message_drop(&p->m);
@@ -216,7 +233,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 	};
 	unsigned char header[WIRE_HEADER_MAX];
 	size_t bytes = wire_put_reply(&a, header);
-	struct message m = {.n = 0};
+	struct message m = answer_to(p);
 	void *head, *y;
 	int rc = message_add(&m, header, bytes, &head, e);
 
@@ -231,6 +248,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 		s->batches++;
 		s->rows += q->rows;
 		s->pairs += q->pairs;
+		s->shm_batches += m.lane != NULL;
 		send_message(s, &m, &p->from);
 	}
 	message_drop(&m);
@@ -249,7 +267,7 @@ void answer_request(struct moe_server *s, struct pending *p)
 		rc = reply(s, p, now, &e);
 	if (rc) {
 		s->refused++;
-		send_error(s, &p->from, p->q.id, 0, &e);
+		send_error(s, p, p->q.id, 0, &e);
 	}
 	queue_remove(&s->queue, p);
 }

@@ -24,7 +24,7 @@ static int allocate(struct remote *r, struct moe_err *e)
 	int rc = 0;
 
 	r->links = moe_calloc(n, sizeof *r->links, "servers", e);
-	r->items = moe_calloc(n, 2 * sizeof *r->items, "servers", e);
+	r->items = moe_calloc(n, 3 * sizeof *r->items, "servers", e);
 	r->owner = moe_calloc(experts, sizeof *r->owner, "owners of experts", e);
 	if (!r->links || !r->items || !r->owner)
 		return MOE_E_NOMEM;
@@ -59,7 +59,7 @@ static int all_ready(const struct remote *r, struct moe_err *e)
 
 		if (l->state == LINK_REFUSED)
 			return link_fail(l, e, MOE_E_PEER, l->why.msg);
-		if (l->state != LINK_READY)
+		if (l->state != LINK_READY || (l->lane && !l->lane->open))
 			rc = MOE_E_BUSY;
 	}
 	return rc;
@@ -125,9 +125,11 @@ int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **o
 		return MOE_E_NOMEM;
 	*r = (struct remote){
 		.base.ops = &remote_ops,
-		.terms = {.model = c->model, .identity = c->identity, .mixed_numerics = c->mixed_numerics, .max_rows = c->max_rows},
+		.terms = {.model = c->model, .identity = c->identity, .mixed_numerics = c->mixed_numerics, .max_rows = c->max_rows,
+		          .transport = c->transport},
 		.presum = c->presum, .wire = c->wire, .timeout = c->timeout, .n = c->endpoints->n, .dirty = true,
 	};
+	spin_start(&r->spin, c->busy_poll);
 	if (!wire_max_bytes(c->model, c->max_rows, &r->terms.max_request, &r->terms.max_reply))
 		rc = moe_fail(e, MOE_E_RANGE, "messages of %d rows do not fit in memory", c->max_rows);
 	if (!rc)
@@ -180,6 +182,15 @@ static const char *state_name(const struct link *l)
 	return "";
 }
 
+/* ", shared memory", or why not, if it was to be. */
+static int describe_transport(const struct link *l, struct moe_buf *out, struct moe_err *e)
+{
+	if (l->lane && l->lane->open)
+		return moe_buf_printf(out, e, ", shared memory (%u slots of %zu KiB)", l->lane->ring.shape.slots,
+		                      l->lane->bytes / l->lane->ring.shape.slots >> 10);
+	return moe_buf_printf(out, e, l->no_lane.code ? ", ZeroMQ (%s)" : ", ZeroMQ%s", l->no_lane.msg);
+}
+
 int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out, struct moe_err *e)
 {
 	const struct remote *r = (const struct remote *)x;
@@ -188,7 +199,11 @@ int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out
 	for (int i = 0; i < r->n && !rc; i++) {
 		const struct link *l = &r->links[i];
 
-		rc = moe_buf_printf(out, e, "rank %d %s %u experts%s\n", l->rank, l->endpoint, l->welcome.held, state_name(l));
+		rc = moe_buf_printf(out, e, "rank %d %s %u experts", l->rank, l->endpoint, l->welcome.held);
+		if (!rc && l->state == LINK_READY)
+			rc = describe_transport(l, out, e);
+		if (!rc)
+			rc = moe_buf_printf(out, e, "%s\n", state_name(l));
 	}
 	return rc;
 }

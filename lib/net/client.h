@@ -5,10 +5,18 @@
 #include "net/dispatch.h"
 #include "net/link.h"
 #include "net/net.h"
+#include "net/spin.h"
 
 #define FLIGHTS 4                /* most batches under way at a time */
 
 enum part_state { PART_WAITING, PART_HERE, PART_LOST };
+
+/* A part's answer: a message's frame, which may lie in a lane's slot. */
+struct answer {
+	zmq_msg_t m;
+	struct lane *lane;       /* NULL: ZeroMQ's own memory */
+	int slot;
+};
 
 /* A batch under way. */
 struct flight {
@@ -17,7 +25,7 @@ struct flight {
 	uint64_t deadline;       /* moe_now_ns(); 0: none */
 	struct dispatch d;
 	enum part_state *state;  /* [servers], by part */
-	zmq_msg_t *answer;       /* [servers], by part; what d.parts[].y points into when PART_HERE */
+	struct answer *answer;   /* [servers], by part; what d.parts[].y points into when PART_HERE */
 	int waiting;             /* parts PART_WAITING */
 	struct moe_err why;      /* the first thing that went wrong; code 0: nothing */
 };
@@ -31,7 +39,9 @@ struct remote {
 	void *ctx;
 	struct link *links;      /* [n] */
 	int n;
-	zmq_pollitem_t *items;   /* [2 n]: monitor and socket of each link */
+	zmq_pollitem_t *items;   /* [3 n]: monitor and socket of each link; then the lanes' sockets, of those that have one */
+	struct spin spin;
+	uint64_t polled;         /* moe_now_ns() when the sockets were looked at */
 	int32_t *owner;          /* [n_layers * max_experts] the link to ask, -1: none */
 	bool dirty;              /* owner is out of date */
 	struct flight flights[FLIGHTS];
@@ -53,6 +63,17 @@ void flight_lose(struct remote *r, struct flight *f, int part, int code, const c
 void intake(struct remote *r, int ms);
 /* Can this server be asked now? */
 bool link_usable(const struct link *l);
+
+/* client_lane.c */
+/* A slot for a part of this link, held; -1: it goes over ZeroMQ. */
+int link_lane_claim(struct link *l, const struct dispatch_part *p, int hidden);
+/* Has an answer come in any lane (of the struct remote at arg)?  Does one lack?  Have all links a lane? */
+bool lanes_ready(const void *arg);
+bool lanes_wait(const struct remote *r);
+bool lanes_everywhere(const struct remote *r);
+/* Before sleep: false when something came meanwhile. */
+bool lanes_park(struct remote *r);
+void lanes_unpark(struct remote *r);
 
 /* client.c */
 void remote_close(struct moe_experts *x);

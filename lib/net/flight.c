@@ -23,8 +23,16 @@ int flight_new(struct flight *f, const struct remote *r, struct moe_err *e)
 /* Ready for the next batch. */
 static void clear(struct flight *f)
 {
-	for (int i = 0; f->ticket && i < f->d.n_parts; i++)
-		zmq_msg_close(&f->answer[i]);
+	for (int i = 0; f->ticket && i < f->d.n_parts; i++) {
+		struct answer *a = &f->answer[i];
+
+		zmq_msg_close(&a->m);
+		if (!a->lane)
+			continue;
+		ring_release(&a->lane->ring, a->slot);
+		lane_drop(a->lane);
+		a->lane = NULL;
+	}
 	f->ticket = 0;
 }
 
@@ -134,30 +142,42 @@ static int fill_message(const struct remote *r, const struct flight *f, const st
 	return rc;
 }
 
+static void count_message(struct moe_remote_stats *s, const struct message *m)
+{
+	uint64_t bytes = message_bytes(m);
+
+	s->messages++;
+	s->bytes_out += bytes;
+	s->shm_messages += m->lane != NULL;
+	s->shm_bytes_out += m->lane ? bytes : 0;
+}
+
 static void send_part(struct remote *r, struct flight *f, int part)
 {
 	struct dispatch_part *p = &f->d.parts[part];
 	struct link *l = &r->links[p->server];
+	int slot = link_lane_claim(l, p, r->terms.model->hidden);
 	struct message m = {.n = 0};
 	struct moe_err e;
-	uint64_t bytes;
 
 	f->state[part] = PART_WAITING;
 	f->waiting++;
 	l->wanted++;
+	if (slot >= 0)
+		message_for_slot(&m, l->lane, slot);
 	if (fill_message(r, f, p, &m, &e)) {
 		message_drop(&m);
+		if (slot >= 0)
+			ring_release(&l->lane->ring, slot);
 		flight_lose(r, f, part, e.code, e.msg);
 		return;
 	}
-	bytes = message_bytes(&m);
+	count_message(&r->stats, &m);
 	if (!message_send(l->socket, &m, NULL)) {
 		flight_lose(r, f, part, MOE_E_PEER, "not connected");
 		return;
 	}
 	l->unanswered++;
-	r->stats.messages++;
-	r->stats.bytes_out += bytes;
 }
 
 /* A part for a server that has no credits left: the caller should collect an earlier batch first. */
@@ -218,7 +238,7 @@ static int submit(struct moe_experts *x, const struct moe_batch *b, uint64_t *ti
 	if (f->d.missing >= 0)
 		explain_missing(r, b->layer, f->d.missing, &f->why);
 	for (int i = 0; i < f->d.n_parts; i++)
-		zmq_msg_init(&f->answer[i]);
+		zmq_msg_init(&f->answer[i].m);
 	for (int i = 0; i < f->d.n_parts; i++)
 		send_part(r, f, i);
 	r->stats.batches++;

@@ -1,10 +1,13 @@
 /* What comes in on a client's sockets: welcomes, answers, the end of connections. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "net/client.h"
 
 /* Messages taken from one server before the next one's turn. */
 #define TURN 64
+/* While all answers come through shared memory, sockets are looked at this often; before sleep in any case. */
+#define POLL_EVERY_NS 1000000u
 
 bool link_usable(const struct link *l)
 {
@@ -67,6 +70,18 @@ static bool fits(const struct remote *r, const struct flight *f, int part, const
 	       ((a->flags & WIRE_PRESUM) != 0) == r->presum;
 }
 
+/* The output stays where it is until the batch is done with it; so does the slot that it lies in. */
+static void keep(struct answer *a, struct message *m)
+{
+	zmq_msg_move(&a->m, &m->part[1]);
+	if (!m->lane)
+		return;
+	a->lane = m->lane;
+	a->slot = m->slot;
+	a->lane->holders++;
+	m->lane = NULL;
+}
+
 static void take_reply(struct remote *r, int i, struct message *m, const struct wire_frame *frames)
 {
 	struct wire_reply a;
@@ -86,8 +101,8 @@ static void take_reply(struct remote *r, int i, struct message *m, const struct 
 		flight_lose(r, f, part, MOE_E_PEER, "the answer does not fit the request");
 		return;
 	}
-	zmq_msg_move(&f->answer[part], &m->part[1]);
-	f->d.parts[part].y = zmq_msg_data(&f->answer[part]);
+	keep(&f->answer[part], m);
+	f->d.parts[part].y = zmq_msg_data(&f->answer[part].m);
 	f->state[part] = PART_HERE;
 	f->waiting--;
 	r->links[i].wanted--;
@@ -127,6 +142,7 @@ static void take(struct remote *r, int i, struct message *m)
 	struct moe_err e;
 
 	r->stats.bytes_in += message_bytes(m);
+	r->stats.shm_bytes_in += m->lane ? message_bytes(m) : 0;
 	message_frames(m, frames);
 	if (m->oversized || wire_head(frames, m->n, &head, &e) != 0) {
 		if (m->oversized)
@@ -136,6 +152,11 @@ static void take(struct remote *r, int i, struct message *m)
 	}
 	switch (head.kind) {
 	case WIRE_WELCOME:
+		if (m->lane) {
+			moe_fail(&e, MOE_E_PEER, "welcomes through shared memory");
+			refuse_link(r, i, &e);
+			break;
+		}
 		link_welcome(&r->links[i], frames, m->n, &r->terms);
 		r->dirty = true;
 		break;
@@ -152,6 +173,58 @@ static void take(struct remote *r, int i, struct message *m)
 		break;
 	}
 }
+
+/* ---- shared memory ---- */
+
+static void take_slot(struct remote *r, int i, struct lane *lane, int slot)
+{
+	struct message m;
+	struct moe_err e;
+
+	lane->holders++; /* what is taken may end the link, and its lane with it */
+	if (message_from_slot(&m, lane, slot, 1, &e))
+		refuse_link(r, i, &e);
+	else
+		take(r, i, &m);
+	message_drop(&m);
+	if (m.lane)
+		ring_release(&lane->ring, slot);
+	lane_drop(lane);
+}
+
+/* All answers that are there.  Whether there was any. */
+static bool take_slots(struct remote *r)
+{
+	bool any = false;
+
+	for (int i = 0; i < r->n; i++) {
+		struct lane *lane;
+		int slot;
+
+		while ((lane = r->links[i].lane) && lane->open && (slot = ring_answered(&lane->ring)) >= 0) {
+			take_slot(r, i, lane, slot);
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* Its lane's socket has something to say: the memory, a bell, the end. */
+static void attend_lane(struct remote *r, int i)
+{
+	struct link *l = &r->links[i];
+	bool before = link_usable(l);
+
+	if (!link_lane_attend(l, &r->terms)) {
+		take_slots(r); /* what came before the end */
+		if (l->lane)
+			lose_link(r, i, "the connection ended");
+	}
+	if (link_usable(l) != before)
+		r->dirty = true;
+}
+
+/* ---- sockets ---- */
 
 /* The monitor is read before the socket: what came before a connection's end is in the socket by then. */
 static void attend(struct remote *r, int i)
@@ -171,17 +244,59 @@ static void attend(struct remote *r, int i)
 		link_greet(l, &r->terms);
 }
 
-void intake(struct remote *r, int ms)
+/* What to wait for; how many items. */
+static int list_items(struct remote *r)
 {
-	for (int i = 0; i < r->n; i++) {
-		short out = r->links[i].state == LINK_DOWN && r->links[i].connected ? ZMQ_POLLOUT : 0;
+	int n = 2 * r->n;
 
-		r->items[2 * i] = (zmq_pollitem_t){.socket = r->links[i].monitor, .events = ZMQ_POLLIN};
-		r->items[2 * i + 1] = (zmq_pollitem_t){.socket = r->links[i].socket, .events = (short)(ZMQ_POLLIN | out)};
+	for (int i = 0; i < r->n; i++) {
+		const struct link *l = &r->links[i];
+		short out = l->state == LINK_DOWN && l->connected ? ZMQ_POLLOUT : 0;
+
+		r->items[2 * i] = (zmq_pollitem_t){.socket = l->monitor, .events = ZMQ_POLLIN};
+		r->items[2 * i + 1] = (zmq_pollitem_t){.socket = l->socket, .events = (short)(ZMQ_POLLIN | out)};
+		if (l->lane)
+			r->items[n++] = (zmq_pollitem_t){.fd = l->lane->fd, .events = ZMQ_POLLIN};
 	}
-	if (zmq_poll(r->items, 2 * r->n, ms) <= 0)
-		return;
+	return n;
+}
+
+/* Lanes first: of two that tell of a dead server, the lane still has the answers that it gave. */
+static void attend_all(struct remote *r)
+{
+	int n = 2 * r->n;
+
+	for (int i = 0; i < r->n; i++) {
+		struct lane *lane = r->links[i].lane;
+
+		if (lane && (r->items[n++].revents || !lane->open))
+			attend_lane(r, i);
+	}
 	for (int i = 0; i < r->n; i++)
 		if (r->items[2 * i].revents || r->items[2 * i + 1].revents)
 			attend(r, i);
+}
+
+void intake(struct remote *r, int ms)
+{
+	bool sleepy = ms > 0;
+	int n;
+
+	if (take_slots(r) && sleepy)
+		return;
+	if (!sleepy && lanes_everywhere(r) && moe_now_ns() - r->polled < POLL_EVERY_NS)
+		return;
+	if (sleepy && lanes_wait(r) && spin_until(&r->spin, lanes_ready, r)) {
+		take_slots(r);
+		return;
+	}
+	if (sleepy && !lanes_park(r))
+		ms = 0;
+	n = list_items(r);
+	if (zmq_poll(r->items, n, ms) >= 0)
+		attend_all(r);
+	if (sleepy)
+		lanes_unpark(r);
+	r->polled = moe_now_ns();
+	take_slots(r);
 }

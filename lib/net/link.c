@@ -109,6 +109,7 @@ int link_open(struct link *l, void *ctx, const char *endpoint, int place, const 
 
 void link_close(struct link *l)
 {
+	lane_end(l->lane);
 	if (l->socket) {
 		/* A connection that came and went while nobody listened may have filled the monitor: ZeroMQ's thread then waits
 		 * for room in it with the lock that the next call takes. */
@@ -147,6 +148,8 @@ bool link_ended(struct link *l)
 
 void link_lost(struct link *l, const char *why)
 {
+	lane_end(l->lane);
+	l->lane = NULL;
 	l->state = LINK_DOWN;
 	l->unanswered = 0;
 	moe_fail(&l->why, MOE_E_PEER, "%s", why);
@@ -181,8 +184,10 @@ void link_welcome(struct link *l, const struct wire_frame *f, int n, const struc
 	rc = link_check_terms(&l->welcome, t, &l->why);
 	if (!rc)
 		rc = wire_get_held(&f[1], l->welcome.held, t->model, l->has, &l->why);
-	if (!rc)
-		l->state = LINK_READY;
+	if (rc)
+		return;
+	l->state = LINK_READY;
+	link_lane_ask(l, t);
 }
 
 int link_fail(const struct link *l, struct moe_err *e, int code, const char *words)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "net/lane.h"
 #include "net/message.h"
 #include "net/wire.h"
 
@@ -27,6 +28,8 @@ struct link {
 	int unanswered;          /* requests sent and not answered, those given up included */
 	int wanted;              /* of these, not given up */
 	struct moe_err why;      /* why it is not ready */
+	struct lane *lane;       /* shared memory, asked for or open; NULL: none */
+	struct moe_err no_lane;  /* why there is none; code 0: nobody asked */
 };
 
 /* What both ends must agree on; the client's side of it. */
@@ -36,6 +39,7 @@ struct link_terms {
 	bool mixed_numerics;
 	int max_rows;
 	size_t max_request, max_reply; /* bytes of a frame */
+	enum moe_transport transport;
 };
 
 /* Starts connecting; returns at once. */
@@ -44,12 +48,19 @@ void link_close(struct link *l);
 
 /* Hear the monitor: l->connected, and whether a connection has ended since the last call. */
 bool link_ended(struct link *l);
-/* Nothing that was sent will be answered any more. */
+/* Nothing that was sent will be answered any more, and its shared memory is given up. */
 void link_lost(struct link *l, const char *why);
 /* Send HELLO on a connection that is up; the link is then LINK_GREETED, or as before if its queue is full. */
 void link_greet(struct link *l, const struct link_terms *t);
 /* A WELCOME came: LINK_READY, or LINK_REFUSED with l->why. */
 void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t);
+
+/* client_lane.c */
+/* After a WELCOME that fits: ask for shared memory, if the terms want it. */
+void link_lane_ask(struct link *l, const struct link_terms *t);
+/* Its socket has something to say, or it is time to look.  False: the server has ended it. */
+bool link_lane_attend(struct link *l, const struct link_terms *t);
+
 /* Put "rank 1 at ENDPOINT: " in front of the words. */
 int link_fail(const struct link *l, struct moe_err *e, int code, const char *words);
 

@@ -97,7 +97,14 @@ uint64_t message_bytes(const struct message *m)
 
 bool message_send(void *socket, struct message *m, const struct peer *peer)
 {
-	bool sent = !peer || zmq_send(socket, peer->id, peer->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
+	bool sent;
+
+	if (m->lane) {
+		lane_send(m->lane, m->slot);
+		message_drop(m);
+		return true;
+	}
+	sent = !peer || zmq_send(socket, peer->id, peer->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
 
 	for (int i = 0; i < m->n; i++) {
 		int flags = ZMQ_DONTWAIT | (i + 1 < m->n ? ZMQ_SNDMORE : 0);
@@ -109,12 +116,58 @@ bool message_send(void *socket, struct message *m, const struct peer *peer)
 	return sent;
 }
 
+void message_for_slot(struct message *m, struct lane *lane, int slot)
+{
+	*m = (struct message){.lane = lane, .slot = slot};
+	ring_open(&lane->ring, slot, &m->box);
+}
+
+int message_from_slot(struct message *m, struct lane *lane, int slot, int in_place, struct moe_err *e)
+{
+	struct wire_frame frames[WIRE_MAX_FRAMES];
+	int n = ring_frames(&lane->ring, slot, frames), rc = 0;
+
+	*m = (struct message){.lane = lane, .slot = slot};
+	if (n < 0)
+		return moe_fail(e, MOE_E_PEER, "shared memory: a message that does not fit its slot");
+	for (int i = 0; i < n && !rc; i++) {
+		zmq_msg_t *part = &m->part[i];
+
+		if (i == in_place)
+			rc = zmq_msg_init_data(part, (void *)frames[i].data, frames[i].size, NULL, NULL);
+		else
+			rc = zmq_msg_init_size(part, frames[i].size);
+		if (!rc && i != in_place && frames[i].size)
+			memcpy(zmq_msg_data(part), frames[i].data, frames[i].size);
+		m->n += !rc;
+	}
+	if (!rc)
+		return 0;
+	message_drop(m);
+	return moe_fail(e, MOE_E_NOMEM, "a message in shared memory: no memory");
+}
+
+/* A part of n bytes, in the slot's box or in memory of ZeroMQ's. */
+static int new_part(struct message *m, size_t n, struct moe_err *e)
+{
+	zmq_msg_t *part = &m->part[m->n];
+	void *at;
+
+	if (!m->lane)
+		return zmq_msg_init_size(part, n) == 0 ? 0 : moe_fail(e, MOE_E_NOMEM, "a message of %zu bytes: no memory", n);
+	at = ring_add(&m->box, n);
+	if (!at || zmq_msg_init_data(part, at, n, NULL, NULL) != 0)
+		return moe_fail(e, MOE_E_RANGE, "a message part of %zu bytes does not fit its slot", n);
+	return 0;
+}
+
 int message_add(struct message *m, const void *data, size_t n, void **filled, struct moe_err *e)
 {
 	zmq_msg_t *part = &m->part[m->n];
+	int rc = new_part(m, n, e);
 
-	if (zmq_msg_init_size(part, n) != 0)
-		return moe_fail(e, MOE_E_NOMEM, "a message of %zu bytes: no memory", n);
+	if (rc)
+		return rc;
 	if (data && n)
 		memcpy(zmq_msg_data(part), data, n);
 	if (filled)

@@ -8,6 +8,7 @@
 #include <zmq.h>
 
 #include "base/err.h"
+#include "net/lane.h"
 #include "net/wire.h"
 
 #define PEER_BYTES 64            /* longer routing ids than ZeroMQ's own five bytes are dropped */
@@ -22,6 +23,10 @@ struct message {
 	zmq_msg_t part[WIRE_MAX_FRAMES];
 	int n;
 	bool oversized;          /* it had more parts; they were dropped */
+	/* By way of shared memory, or NULL: the slot that it came in, or whose box it is written into. */
+	struct lane *lane;
+	int slot;
+	struct ring_box box;
 };
 
 /* Receive without waiting.  peer: NULL on a DEALER.  1: a message, which message_drop ends (without parts
@@ -32,9 +37,14 @@ void message_drop(struct message *m);
 void message_frames(struct message *m, struct wire_frame *frames);
 uint64_t message_bytes(const struct message *m);
 
-/* Send without waiting; peer as above.  Takes the parts over, also on failure.  False: not connected, or its queue is
+/* Send without waiting, by its slot or else the socket; peer as above.  Takes the parts over, also on failure.  False: not connected, or its queue is
  * full. */
 bool message_send(void *socket, struct message *m, const struct peer *peer);
+/* A message to be written into a held slot of a lane: its parts lie there, and lane_send sends it. */
+void message_for_slot(struct message *m, struct lane *lane, int slot);
+/* What came in a held slot: its parts are copied, but for the one (-1: none) that may be read while the peer writes it.
+ * MOE_E_PEER: it does not lie in the slot; then it has no parts. */
+int message_from_slot(struct message *m, struct lane *lane, int slot, int in_place, struct moe_err *e);
 /* Append a part of n bytes, copied from data, or for the caller to fill when data is NULL. */
 int message_add(struct message *m, const void *data, size_t n, void **filled, struct moe_err *e);
 

@@ -47,6 +47,18 @@ struct moe_identity {
 
 /* ---- client ---- */
 
+/* How batches travel.  Shared memory: of a server on this host, of the same user, bound to an ipc endpoint in a private
+ * folder.  ZeroMQ stays beside it for handshakes, losses and what does not fit. */
+enum moe_transport {
+	MOE_TRANSPORT_AUTO,          /* shared memory where it can be had */
+	MOE_TRANSPORT_ZMQ,
+	MOE_TRANSPORT_SHM,           /* servers that do not offer it are refused */
+};
+/* "auto", "zmq", "shm"; -1: none of them. */
+int moe_transport_parse(const char *name);
+/* Microseconds to look for an answer or a request in shared memory before sleeping, when nobody says otherwise. */
+#define MOE_BUSY_POLL 20
+
 struct moe_remote_config {
 	const struct moe_endpoints *endpoints;
 	const struct moe_model *model;
@@ -57,9 +69,12 @@ struct moe_remote_config {
 	double connect_timeout;      /* seconds for all servers to answer the handshake */
 	double timeout;              /* seconds a batch may take when it has no deadline of its own */
 	int max_rows;                /* most rows of a batch */
+	enum moe_transport transport;
+	int busy_poll;               /* microseconds; 0: sleep at once */
 };
 struct moe_remote_stats {
 	uint64_t batches, messages, bytes_out, bytes_in;
+	uint64_t shm_messages, shm_bytes_out, shm_bytes_in; /* of these, through shared memory */
 	uint64_t wait_ns;            /* time spent waiting for answers */
 };
 /* Connect to all, shake hands, check that together they hold every expert (MOE_E_PEER names the first one missing, or the
@@ -68,7 +83,7 @@ struct moe_remote_stats {
  * fails the rows that need it, at the deadline or as soon as the transport knows; it is tried again for later batches. */
 int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **out, struct moe_err *e);
 struct moe_remote_stats moe_experts_remote_stats(const struct moe_experts *x);
-/* For -v: "rank 0 ipc://... 16 experts" per server. */
+/* For -v: "rank 0 ipc://... 16 experts, shared memory" per server. */
 int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out, struct moe_err *e);
 
 /* ---- server ---- */
@@ -83,17 +98,23 @@ struct moe_server_config {
 	struct moe_experts *local;   /* moe_experts_local */
 	int max_rows;                /* most rows a message may have */
 	int credits;                 /* most messages one client may have outstanding */
+	bool no_shm;                 /* offer no shared memory */
+	int busy_poll;               /* microseconds; 0: sleep at once */
 };
 struct moe_server_stats {
 	uint64_t batches, rows, pairs, refused, bytes_in, bytes_out;
+	uint64_t shm_batches, shm_bytes_in, shm_bytes_out; /* of these, through shared memory */
 };
 struct moe_server;
-/* Memory that a server takes at most for messages and scratch, besides moe_experts_local_bytes. */
-size_t moe_server_bytes(const struct moe_model *m, int max_rows);
+/* Memory that a server takes at most for messages and scratch, besides moe_experts_local_bytes; with or without what it
+ * shares with clients. */
+size_t moe_server_bytes(const struct moe_model *m, int max_rows, bool no_shm);
 /* bind: moe_endpoint_check_bind is the caller's.  The socket file of a dead server is replaced, a live one's is not
  * (MOE_E_BUSY).  model, has and local stay the caller's and outlive the server, which belongs to the thread that runs it. */
 int moe_server_new(const struct moe_server_config *c, struct moe_server **out, struct moe_err *e);
 const char *moe_server_endpoint(const struct moe_server *s); /* as clients should use it */
+/* NULL: it offers shared memory; otherwise why it does not. */
+const char *moe_server_no_shm(const struct moe_server *s);
 /* Serve until moe_server_stop (from a signal handler or another thread): finish what was received, answer, return 0. */
 int moe_server_run(struct moe_server *s, struct moe_err *e);
 void moe_server_stop(struct moe_server *s);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "net/endpoint.h"
 
@@ -18,15 +19,18 @@
 #define LINGER_MS 5000
 /* The queue may hold this many messages of the largest size. */
 #define QUEUE_LARGEST 4
+/* While requests come through shared memory without a pause, sockets are looked at this often. */
+#define POLL_EVERY_NS 1000000u
 
 /* ---- memory ---- */
 
-size_t moe_server_bytes(const struct moe_model *m, int max_rows)
+size_t moe_server_bytes(const struct moe_model *m, int max_rows, bool no_shm)
 {
 	size_t request, reply, all;
 
 	if (!wire_max_bytes(m, max_rows, &request, &reply) || !moe_mul_size(request, 2 * QUEUE_LARGEST + 2, &request) ||
-	    !moe_mul_size(reply, 3, &reply) || !moe_add_size(request, reply, &all))
+	    !moe_mul_size(reply, 3, &reply) || !moe_add_size(request, reply, &all) ||
+	    !moe_add_size(all, no_shm ? 0 : lanes_bytes(m, max_rows), &all))
 		return SIZE_MAX;
 	return all;
 }
@@ -74,7 +78,10 @@ static int bind_socket(struct moe_server *s, const struct endpoint *to, struct m
 		return MOE_E_IO;
 	if (zmq_bind(s->socket, s->c.bind) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: %s", s->c.bind, zmq_strerror(errno));
-	return to->tcp ? 0 : own_file(s, to->path, e);
+	rc = to->tcp ? 0 : own_file(s, to->path, e);
+	if (!rc)
+		lanes_open(s, to->tcp ? NULL : to->path);
+	return rc;
 }
 
 /* The host that others reach a tcp server by: what --advertise says, as bound, or this machine's name for one bound to
@@ -164,7 +171,8 @@ int moe_server_new(const struct moe_server_config *c, struct moe_server **out, s
 	if (!s)
 		return MOE_E_NOMEM;
 	s->c = *c;
-	s->stop = -1;
+	s->stop = s->lanes.door.fd = -1;
+	spin_start(&s->spin, c->busy_poll);
 	rc = set_up(s, e);
 	if (rc)
 		moe_server_free(s);
@@ -181,6 +189,7 @@ void moe_server_free(struct moe_server *s)
 		return;
 	while ((p = queue_next(&s->queue)))
 		queue_remove(&s->queue, p);
+	lanes_close(s);
 	remove_file(s);
 	if (s->socket)
 		zmq_close(s->socket);
@@ -198,11 +207,17 @@ const char *moe_server_endpoint(const struct moe_server *s)
 	return s->endpoint;
 }
 
+const char *moe_server_no_shm(const struct moe_server *s)
+{
+	return s->lanes.none.code ? s->lanes.none.msg : NULL;
+}
+
 struct moe_server_stats moe_server_stats(const struct moe_server *s)
 {
 	return (struct moe_server_stats){
 		.batches = s->batches, .rows = s->rows, .pairs = s->pairs, .refused = s->refused, .bytes_in = s->bytes_in,
-		.bytes_out = s->bytes_out,
+		.bytes_out = s->bytes_out, .shm_batches = s->shm_batches, .shm_bytes_in = s->shm_bytes_in,
+		.shm_bytes_out = s->shm_bytes_out,
 	};
 }
 
@@ -233,16 +248,37 @@ static int receive_all(struct moe_server *s, struct moe_err *e)
 	return 0;
 }
 
-/* *told: whether moe_server_stop was called. */
-static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
+/* Look at all sockets, and take what they have.  *told: whether moe_server_stop was called. */
+static int poll_sockets(struct moe_server *s, int ms, bool *told, struct moe_err *e)
 {
-	zmq_pollitem_t items[] = {{.socket = s->socket, .events = ZMQ_POLLIN}, {.fd = s->stop, .events = ZMQ_POLLIN}};
-	int rc = zmq_poll(items, 2, s->queue.length ? 0 : -1);
+	zmq_pollitem_t items[2 + LANES_ITEMS] = {
+		{.socket = s->socket, .events = ZMQ_POLLIN}, {.fd = s->stop, .events = ZMQ_POLLIN},
+	};
+	int n = 2 + lanes_list(s, items + 2), rc = zmq_poll(items, n, ms);
 
-	*told = rc > 0 && items[1].revents;
 	if (rc < 0 && errno != EINTR)
 		return moe_fail(e, MOE_E_IO, "%s: waiting: %s", s->endpoint, zmq_strerror(errno));
-	return 0;
+	s->polled = moe_now_ns();
+	if (rc < 0)
+		return 0;
+	*told = items[1].revents;
+	lanes_attend(s, items + 2);
+	return items[0].revents ? receive_all(s, e) : 0;
+}
+
+/* Until there is something to compute, or the server was told to stop. */
+static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
+{
+	bool busy = s->queue.length || spin_until(&s->spin, server_lanes_ready, s);
+	int rc;
+
+	if (busy && moe_now_ns() - s->polled < POLL_EVERY_NS)
+		return 0;
+	if (!busy)
+		busy = !server_lanes_park(s);
+	rc = poll_sockets(s, busy ? 0 : -1, told, e);
+	server_lanes_unpark(s);
+	return rc;
 }
 
 /* What was received before the end gets its answer, what comes during it gets an error. */
@@ -251,9 +287,11 @@ static int drain(struct moe_server *s, struct moe_err *e)
 	struct pending *p;
 	int rc = receive_all(s, e);
 
+	lanes_receive(s);
 	s->draining = true;
 	while ((p = queue_next(&s->queue)))
 		answer_request(s, p);
+	lanes_receive(s);
 	return rc ? rc : receive_all(s, e);
 }
 
@@ -261,16 +299,14 @@ int moe_server_run(struct moe_server *s, struct moe_err *e)
 {
 	for (;;) {
 		struct pending *p;
-		bool told;
+		bool told = false;
 		int rc = wait_for_work(s, &told, e);
 
 		if (rc)
 			return rc;
 		if (told)
 			return drain(s, e);
-		rc = receive_all(s, e);
-		if (rc)
-			return rc;
+		lanes_receive(s);
 		p = queue_next(&s->queue);
 		if (p)
 			answer_request(s, p);

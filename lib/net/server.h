@@ -8,6 +8,8 @@
 
 #include "net/net.h"
 #include "net/queue.h"
+#include "net/server_lanes.h"
+#include "net/spin.h"
 
 struct moe_server {
 	struct moe_server_config c;
@@ -21,12 +23,15 @@ struct moe_server {
 	uint32_t held;
 	size_t max_request, max_reply;
 	struct queue queue;
+	struct lanes lanes;
+	struct spin spin;
+	uint64_t polled;         /* moe_now_ns() when the sockets were looked at */
 	bool draining;
 	/* Copies of what came unaligned or narrow, and outputs before they are summed up or rounded. */
 	float *x, *weight, *y;
 	int32_t *expert, *row;
 	uint8_t *met;
-	_Atomic uint64_t batches, rows, pairs, refused, bytes_in, bytes_out;
+	_Atomic uint64_t batches, rows, pairs, refused, bytes_in, bytes_out, shm_batches, shm_bytes_in, shm_bytes_out;
 };
 
 /* answer.c */

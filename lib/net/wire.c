@@ -16,7 +16,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays on the wire ar
 enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64, ERROR_BYTES = 32 };
 
 /* Extensions: u16 type, u16 zero, u32 length, then the bytes, padded to a multiple of 8. */
-enum { EXT_HEAD = 8, EXT_NUMERICS = 1, EXT_TEXT = 2 };
+enum { EXT_HEAD = 8, EXT_NUMERICS = 1, EXT_TEXT = 2, EXT_SHM = 3 };
 
 /* ---- fixed fields ---- */
 
@@ -164,6 +164,21 @@ static int get_text(const struct wire_frame *f, size_t at, int type, char *out, 
 	return 0;
 }
 
+/* The u32 of the first extension of this type, among extensions that were walked before; 0: there is none. */
+static uint32_t get_number(const struct wire_frame *f, size_t at, int type)
+{
+	const unsigned char *p = f->data;
+
+	while (f->size - at >= EXT_HEAD) {
+		size_t len = get32(p + at + 4);
+
+		if (get16(p + at) == type)
+			return len == 4 ? get32(p + at + EXT_HEAD) : 0;
+		at += EXT_HEAD + ((len + 7) & ~(size_t)7);
+	}
+	return 0;
+}
+
 /* For kinds that have no extension of their own yet. */
 static int skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
 {
@@ -176,7 +191,7 @@ static int skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
 
 size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header)
 {
-	unsigned char *p = header;
+	unsigned char *p = header, number[4];
 	size_t n = put_head(p, HELLO_BYTES, kind, 0, 0);
 
 	put16(p + 24, h->version_min);
@@ -192,8 +207,10 @@ size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *hea
 	put64(p + 96, h->instance);
 	put64(p + 104, h->max_bytes);
 	put32(p + 112, h->held);
-	return put_ext(p, n, EXT_NUMERICS, h->identity.numerics_text,
-	               strnlen(h->identity.numerics_text, MOE_NUMERICS_TEXT - 1));
+	n = put_ext(p, n, EXT_NUMERICS, h->identity.numerics_text,
+	            strnlen(h->identity.numerics_text, MOE_NUMERICS_TEXT - 1));
+	put32(number, h->shm);
+	return h->shm ? put_ext(p, n, EXT_SHM, number, sizeof number) : n;
 }
 
 /* 32 hexadecimal digits in lower case: they are shown to people and compared as a string. */
@@ -235,9 +252,10 @@ int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, st
 	out->max_bytes = get64(p + 104);
 	out->held = get32(p + 112);
 	rc = get_fingerprint(p + 56, out->identity.fingerprint, e);
-	if (rc)
-		return rc;
-	return get_text(f, HELLO_BYTES, EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
+	if (!rc)
+		rc = get_text(f, HELLO_BYTES, EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
+	out->shm = rc ? 0 : get_number(f, HELLO_BYTES, EXT_SHM);
+	return rc;
 }
 
 size_t wire_held_bytes(uint32_t held)

@@ -56,6 +56,7 @@ struct wire_hello {
 	uint64_t instance;       /* this run of this server; requests name it */
 	uint64_t max_bytes;      /* most bytes of a frame that the server takes */
 	uint32_t held;           /* (layer, expert) pairs in the second frame */
+	uint32_t shm;            /* WELCOME: version of the shared memory that the server offers; 0: none */
 };
 /* Bytes written to header[WIRE_HEADER_MAX]. */
 size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header);

@@ -28,6 +28,8 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 		.mixed_numerics = c->mixed_numerics,
 		.presum = c->presum,
 		.wire = r->numerics.wire,
+		.transport = c->transport,
+		.busy_poll = c->busy_poll,
 		.connect_timeout = c->timeout,
 		.timeout = c->timeout,
 		.max_rows = max_rows,

@@ -21,6 +21,8 @@ struct moe_run_config {
 	const char *const *connect;  /* endpoints */
 	int n_connect;               /* with no hosts and no endpoints the experts are computed in this process */
 	bool presum, mixed_numerics;
+	enum moe_transport transport;
+	int busy_poll;               /* microseconds to look for answers before sleeping */
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
 	int threads;                 /* 0: all cores */
 	struct moe_numerics numerics; /* wire other than f32: only with servers (MOE_E_UNSUPPORTED) */

@@ -7,7 +7,7 @@
 #include "route.h"
 
 static struct route_options opt = {
-	.batch = 8, .chunk = 256, .timeout = 30,
+	.batch = 8, .chunk = 256, .timeout = 30, .transport = "auto", .busy_poll = MOE_BUSY_POLL,
 	.temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
 };
 
@@ -43,6 +43,8 @@ static const struct moe_opt options[] = {
 	{"unordered", 0, MOE_OPT_FLAG, &opt.unordered, NULL, "print each answer when it is ready, not in input order", 0, 0},
 	{"overlap", 0, MOE_OPT_STR, &opt.overlap, "WHEN", "attention of half a step while servers compute the other: auto, on, off", 0, 0},
 	{"wire", 0, MOE_OPT_STR, &opt.wire, "TYPE", "hidden states to and from servers: f32, f16 or bf16 (f32)", 0, 0},
+	{"transport", 0, MOE_OPT_STR, &opt.transport, "HOW", "auto; zmq; shm: refuse servers that share no memory (auto)", 0, 0},
+	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for answers in shared memory so long before sleeping (20)", 0, 1000000},
 	{"presum", 0, MOE_OPT_FLAG, &opt.presum, NULL, "let servers add up their experts (last bits may differ)", 0, 0},
 	{"mixed-numerics", 0, MOE_OPT_FLAG, &opt.mixed_numerics, NULL, "accept servers with other rounding than ours", 0, 0},
 	{0},
@@ -78,6 +80,8 @@ int main(int argc, char **argv)
 		return rc;
 	if (argc != 1)
 		return moe_usage(&tool, argc ? "one SHARDS at a time" : "which SHARDS? (a shard set, a checkpoint folder, or synth:NAME)");
+	if (moe_transport_parse(opt.transport) < 0)
+		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
 	if (opt.prompt && opt.score)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
 

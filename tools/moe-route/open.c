@@ -42,6 +42,8 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 		.n_connect = o->connect.n,
 		.presum = o->presum,
 		.mixed_numerics = o->mixed_numerics,
+		.transport = (enum moe_transport)moe_transport_parse(o->transport),
+		.busy_poll = (int)o->busy_poll,
 		.timeout = o->timeout,
 		.threads = (int)o->threads,
 		.engine = {
@@ -101,4 +103,6 @@ void route_report(const struct route *r)
 	moe_log(MOE_DEBUG, "%llu batches in %llu messages to servers, %llu bytes out, %llu in, %.3f s waiting for answers",
 	        (unsigned long long)n.batches, (unsigned long long)n.messages, (unsigned long long)n.bytes_out,
 	        (unsigned long long)n.bytes_in, (double)n.wait_ns * 1e-9);
+	moe_log(MOE_DEBUG, "of these through shared memory: %llu messages, %llu bytes out, %llu in", (unsigned long long)n.shm_messages,
+	        (unsigned long long)n.shm_bytes_out, (unsigned long long)n.shm_bytes_in);
 }

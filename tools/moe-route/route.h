@@ -10,9 +10,9 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *hosts, *kv, *wire, *overlap;
+	const char *prompt, *hosts, *kv, *wire, *overlap, *transport;
 	struct moe_strings connect, stop;
-	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed;
+	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
 	uint64_t kv_memory;
 	double timeout, temperature, top_p, min_p;
 	bool exact, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;

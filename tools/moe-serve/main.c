@@ -5,7 +5,7 @@
 #include "base/opts.h"
 #include "serve.h"
 
-static struct options opt = {.max_rows = 1024};
+static struct options opt = {.max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
 
 static const struct moe_opt table[] = {
 	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as SLURM, MPI or LWS says", 0, 0},
@@ -17,6 +17,8 @@ static const struct moe_opt table[] = {
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "multiply quantised weights with f32, not int8 (as moe-route --exact)", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
+	{"no-shm", 0, MOE_OPT_FLAG, &opt.no_shm, NULL, "share no memory with clients on this host", 0, 0},
+	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for requests in shared memory so long before sleeping (20)", 0, 1000000},
 	{NULL, 0, MOE_OPT_FLAG, NULL, NULL, NULL, 0, 0},
 };
 

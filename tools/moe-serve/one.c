@@ -108,6 +108,7 @@ static int open_server(struct one *o, struct moe_err *e)
 	struct moe_server_config c = {
 		.bind = bind, .advertise = p->o.advertise, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
 		.has = o->has, .local = o->local, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
+		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll,
 	};
 	int rc = bind ? moe_server_new(&c, &o->server, e) : e->code;
 
@@ -187,8 +188,10 @@ static void print_config(const struct one *o, uint64_t bytes)
 	        "buffers %s, numerics %s",
 	        o->rank, moe_server_endpoint(o->server), o->experts, moe_size_text((double)bytes, a),
 	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), (int)c->max_rows, CREDITS,
-	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows), b),
+	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows, c->no_shm), b),
 	        o->p->identity.numerics_text);
+	moe_log(MOE_DEBUG, "rank %d: shared memory: %s", o->rank,
+	        moe_server_no_shm(o->server) ? moe_server_no_shm(o->server) : "offered");
 }
 
 static void print_end(const struct one *o)
@@ -198,6 +201,8 @@ static void print_end(const struct one *o)
 	moe_log(MOE_DEBUG, "rank %d: %llu batches, %llu rows, %llu pairs, %llu refused, %llu bytes in, %llu out", o->rank,
 	        (unsigned long long)s.batches, (unsigned long long)s.rows, (unsigned long long)s.pairs,
 	        (unsigned long long)s.refused, (unsigned long long)s.bytes_in, (unsigned long long)s.bytes_out);
+	moe_log(MOE_DEBUG, "rank %d: of these through shared memory %llu batches, %llu bytes in, %llu out", o->rank,
+	        (unsigned long long)s.shm_batches, (unsigned long long)s.shm_bytes_in, (unsigned long long)s.shm_bytes_out);
 }
 
 int serve_one(const struct plan *p, int rank, bool quit_twice, ready_fn *ready, void *ctx, struct moe_err *e)

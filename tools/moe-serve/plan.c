@@ -63,7 +63,7 @@ static int check_memory(const struct plan *p, struct moe_err *e)
 		weights += bytes;
 	}
 	bytes = (uint64_t)moe_experts_local_bytes(m, (int)p->o.max_rows);
-	buffers = (uint64_t)moe_server_bytes(m, (int)p->o.max_rows);
+	buffers = (uint64_t)moe_server_bytes(m, (int)p->o.max_rows, p->o.no_shm);
 	if (__builtin_add_overflow(buffers, bytes, &buffers) || __builtin_mul_overflow(buffers, servers, &buffers) ||
 	    __builtin_add_overflow(buffers, weights, &bytes))
 		bytes = UINT64_MAX;

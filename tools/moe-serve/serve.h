@@ -14,7 +14,8 @@
 /* What was asked for, as the command line says it. */
 struct options {
 	const char *rank, *ranks, *bind, *advertise, *ready_file;
-	bool insecure, exact;
+	bool insecure, exact, no_shm;
+	int64_t busy_poll;           /* microseconds */
 	int64_t threads;             /* 0: cores divided by the servers of this host */
 	int64_t max_rows;
 };

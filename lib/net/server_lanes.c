@@ -1,0 +1,207 @@
+#include "net/server_lanes.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "net/server.h"
+
+/* No lane is larger: with more rows than fit, messages go over ZeroMQ. */
+#define LANE_MOST (32u << 20)
+/* A routing id that is no ZeroMQ socket's: those of five bytes are ZeroMQ's own. */
+#define LANE_PEER 'L'
+
+/* ---- memory ---- */
+
+/* Slots for messages of up to max_rows rows, or as many as the memory for a lane holds. */
+static bool shape_for(const struct moe_model *m, uint32_t max_rows, struct ring_shape *shape, size_t *bytes)
+{
+	uint64_t k = (uint64_t)wire_top_k(m), hidden = (uint64_t)m->hidden;
+
+	shape->slots = RING_SLOTS;
+	for (uint64_t rows = max_rows; rows; rows /= 2)
+		if (ring_room(rows, rows * k, hidden, &shape->request, &shape->reply) && ring_bytes(shape, bytes, NULL) == 0 &&
+		    *bytes <= LANE_MOST)
+			return true;
+	return false;
+}
+
+size_t lanes_bytes(const struct moe_model *m, int max_rows)
+{
+	struct ring_shape shape;
+	size_t one;
+
+	return shape_for(m, (uint32_t)max_rows, &shape, &one) ? LANES * one : 0;
+}
+
+/* ---- coming and going ---- */
+
+void lanes_open(struct moe_server *s, const char *ipc_path)
+{
+	struct lanes *l = &s->lanes;
+	struct ring_shape shape;
+	size_t bytes;
+
+	l->door.fd = -1;
+	if (s->c.no_shm)
+		moe_fail(&l->none, MOE_E_UNSUPPORTED, "not wanted");
+	else if (!ipc_path)
+		moe_fail(&l->none, MOE_E_UNSUPPORTED, "not over tcp");
+	else if (!shape_for(s->c.model, (uint32_t)s->c.max_rows, &shape, &bytes))
+		moe_fail(&l->none, MOE_E_RANGE, "a single row does not fit");
+	else
+		lane_door_open(&l->door, ipc_path, &l->none);
+}
+
+/* What it asked and was not answered yet lies in its memory. */
+static void end(struct moe_server *s, int i)
+{
+	struct lane *lane = s->lanes.v[i];
+
+	for (int j = 0; j < QUEUE_LENGTH; j++) {
+		struct pending *p = &s->queue.place[j];
+
+		if (p->used && p->m.lane == lane)
+			queue_remove(&s->queue, p);
+	}
+	lane_end(lane);
+	s->lanes.v[i] = NULL;
+}
+
+void lanes_close(struct moe_server *s)
+{
+	for (int i = 0; i < LANES; i++)
+		if (s->lanes.v[i])
+			end(s, i);
+	lane_door_close(&s->lanes.door);
+}
+
+/* Whoever finds no place is turned away, and uses ZeroMQ. */
+static void let_in(struct moe_server *s)
+{
+	struct lane *lane = lane_door_accept(&s->lanes.door);
+
+	for (int i = 0; lane && i < LANES; i++)
+		if (!s->lanes.v[i]) {
+			lane->number = ++s->lanes.last_number;
+			s->lanes.v[i] = lane;
+			return;
+		}
+	lane_end(lane);
+}
+
+/* MOE_E_BUSY: the client has not said yet what it wants. */
+static int hand_over(struct moe_server *s, struct lane *lane)
+{
+	uint32_t max_rows;
+	struct ring_shape shape;
+	size_t bytes;
+	int rc = lane_hear_wish(lane, &max_rows, NULL);
+
+	if (rc)
+		return rc;
+	if (max_rows > (uint32_t)s->c.max_rows)
+		max_rows = (uint32_t)s->c.max_rows;
+	return shape_for(s->c.model, max_rows, &shape, &bytes) ? lane_offer(lane, &shape, s->instance, NULL) : MOE_E_RANGE;
+}
+
+static void attend(struct moe_server *s, int i)
+{
+	struct lane *lane = s->lanes.v[i];
+	int rc;
+
+	if (lane->open) {
+		if (!lane_listen(lane))
+			end(s, i);
+		return;
+	}
+	rc = hand_over(s, lane);
+	if (rc && rc != MOE_E_BUSY)
+		end(s, i);
+}
+
+int lanes_list(const struct moe_server *s, zmq_pollitem_t *items)
+{
+	int n = 0;
+
+	for (int i = 0; i < LANES; i++)
+		if (s->lanes.v[i])
+			items[n++] = (zmq_pollitem_t){.fd = s->lanes.v[i]->fd, .events = ZMQ_POLLIN};
+	if (s->lanes.door.fd >= 0)
+		items[n++] = (zmq_pollitem_t){.fd = s->lanes.door.fd, .events = ZMQ_POLLIN};
+	return n;
+}
+
+void lanes_attend(struct moe_server *s, const zmq_pollitem_t *items)
+{
+	int n = 0;
+
+	for (int i = 0; i < LANES; i++)
+		if (s->lanes.v[i] && items[n++].revents)
+			attend(s, i);
+	if (s->lanes.door.fd >= 0 && items[n].revents)
+		let_in(s);
+}
+
+/* ---- requests ---- */
+
+/* False: the client does not keep to the protocol; it would wait for ever. */
+static bool take(struct moe_server *s, struct lane *lane, int slot)
+{
+	struct pending *p = queue_free_place(&s->queue);
+	const int hidden_states = 4; /* the only frame whose content decides nothing */
+
+	if (message_from_slot(&p->m, lane, slot, hidden_states, NULL))
+		return false;
+	p->from = (struct peer){.size = 1 + sizeof lane->number, .id = {LANE_PEER}};
+	memcpy(p->from.id + 1, &lane->number, sizeof lane->number);
+	answer_received(s, p);
+	return p->used || lane->ring.use[slot] == RING_FREE;
+}
+
+void lanes_receive(struct moe_server *s)
+{
+	for (int i = 0; i < LANES; i++) {
+		struct lane *lane = s->lanes.v[i];
+		int slot;
+
+		/* No more than its slots: each is held until it is answered, and what is refused is answered at once. */
+		for (int n = 0; lane && lane->open && n < RING_SLOTS && (slot = ring_asked(&lane->ring)) >= 0; n++)
+			if (!take(s, lane, slot)) {
+				s->refused++;
+				end(s, i);
+				break;
+			}
+	}
+}
+
+/* ---- sleep ---- */
+
+static bool is_open(const struct lane *l)
+{
+	return l && l->open;
+}
+
+bool server_lanes_ready(const void *arg)
+{
+	const struct moe_server *s = arg;
+
+	for (int i = 0; i < LANES; i++)
+		if (is_open(s->lanes.v[i]) && ring_ready(&s->lanes.v[i]->ring))
+			return true;
+	return false;
+}
+
+bool server_lanes_park(struct moe_server *s)
+{
+	for (int i = 0; i < LANES; i++)
+		if (is_open(s->lanes.v[i]))
+			ring_park(&s->lanes.v[i]->ring);
+	return !server_lanes_ready(s);
+}
+
+void server_lanes_unpark(struct moe_server *s)
+{
+	for (int i = 0; i < LANES; i++)
+		if (is_open(s->lanes.v[i]))
+			ring_unpark(&s->lanes.v[i]->ring);
+}
