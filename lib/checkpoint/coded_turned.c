@@ -70,33 +70,71 @@ static int groups_of(const struct moe_turned *x, int64_t first, int n, int64_t *
 	return 0;
 }
 
-/* Codes of columns [first, first + n) of a row; first is a multiple of SPAN. */
-static void codes_of(const struct moe_turned *x, int64_t rows, int64_t row, int64_t first, int n, unsigned *out)
+/* SPAN codes of `bits` words that lie `step` apart; the compiler makes a loop for each width. */
+static inline void span_codes(const unsigned char *p, int64_t first, int64_t step, const int bits, float *out)
 {
+	uint32_t w[9] = {0};
+
+	for (int k = 0; k < bits; k++)
+		w[k] = moe_coded_word(p, first + k * step);
+	for (int i = 0; i < SPAN; i++) {
+		int word = i * bits / 32, shift = i * bits % 32;
+		uint64_t two = w[word] | (uint64_t)w[word + 1] << 32;
+
+		out[i] = (float)((unsigned)(two >> shift) & ((1u << bits) - 1));
+	}
+}
+
+/* Codes of columns [first, first + n) of a row; first is a multiple of SPAN, and of GPTQ n is SPAN. */
+static void codes_of(const struct moe_turned *x, int64_t rows, int64_t row, int64_t first, int n, float *out)
+{
+	int64_t at = first / 32 * x->bits * rows + row;
+
+	if (x->awq)
+		for (int i = 0; i < n; i++)
+			out[i] = (float)awq_code(x->codes, first + i, rows, row);
+	else if (x->bits == 4)
+		span_codes(x->codes, at, rows, 4, out);
+	else if (x->bits == 8)
+		span_codes(x->codes, at, rows, 8, out);
+	else if (x->bits == 3)
+		span_codes(x->codes, at, rows, 3, out);
+	else
+		span_codes(x->codes, at, rows, 2, out);
+}
+
+/* Row j of a tile: values of n columns of these groups. */
+static void scale_span(const struct tile *tile, int j, const int64_t *group, bool one_group, const float *code, int n, float *out)
+{
+	const float *zero = tile->zero + j, *scale = tile->scale + j;
+
+	if (one_group) {
+		float z = zero[group[0] * TILE], s = scale[group[0] * TILE];
+
+		for (int i = 0; i < n; i++)
+			out[i] = (code[i] - z) * s;
+		return;
+	}
 	for (int i = 0; i < n; i++)
-		out[i] = x->awq ? awq_code(x->codes, first + i, rows, row)
-		                : code_at(x->codes, first / 32 * x->bits * rows + row, rows, x->bits, i);
+		out[i] = (code[i] - zero[group[i] * TILE]) * scale[group[i] * TILE];
 }
 
 static int read_tile(const struct moe_turned *x, const struct moe_tensor *t, const struct tile *tile, float *out,
                      struct moe_err *e)
 {
 	int64_t rows = t->shape[0], cols = t->shape[1], group[SPAN];
-	unsigned code[SPAN];
+	float code[SPAN];
 
 	for (int64_t c = 0; c < cols; c += SPAN) {
 		int n = cols - c < SPAN ? (int)(cols - c) : SPAN;
 		int rc = groups_of(x, c, n, group, t->name, e);
+		bool one_group = !x->group_of && group[0] == group[n - 1];
 
 		if (rc)
 			return rc;
 		for (int j = 0; j < tile->n; j++) {
 			codes_of(x, rows, tile->row + j, c, n, code);
-			for (int i = 0; i < n; i++) {
-				int64_t k = group[i] * TILE + j;
-
-				out[j * cols + c + i] = ((float)code[i] - tile->zero[k]) * tile->scale[k];
-			}
+			scale_span(tile, j, group, one_group, code, n, out + j * cols + c);
 		}
 	}
 	return 0;

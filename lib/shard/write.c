@@ -51,7 +51,8 @@ static char *config_of(const struct moe_checkpoint *c, size_t *len, struct moe_e
 	for (size_t i = 0; i < moe_json_count(json); i++) {
 		const struct moe_json *member = moe_json_at(json, i);
 
-		if (strcmp(moe_json_name(member), "quantization_config") == 0)
+		if (strcmp(moe_json_name(member), "quantization_config") == 0 ||
+		    strcmp(moe_json_name(member), "compression_config") == 0)
 			continue;
 		moe_jw_key(&w, moe_json_name(member));
 		moe_jw_json(&w, member);

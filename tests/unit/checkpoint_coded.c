@@ -167,6 +167,22 @@ static void test_decoded(void **state)
 	}
 }
 
+/* A checkpoint and what it decodes to have one identity. */
+static void test_fingerprint(void **state)
+{
+	struct moe_hash hash[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct moe_source *s;
+
+		assert_int_equal(moe_source_open(i ? DATA "fp8-block-bf16" : DATA "fp8-block", &s, NULL), 0);
+		assert_int_equal(moe_source_fingerprint(s, &hash[i], NULL), 0);
+		moe_source_close(s);
+	}
+	assert_string_equal(hash[0].hex, hash[1].hex);
+}
+
 /* ---- what does not fit ---- */
 
 /* A change to a checkpoint: of its config.json, of one tensor. */
@@ -371,6 +387,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_decoded),
+		cmocka_unit_test(test_fingerprint),
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_harmless),
 	};
