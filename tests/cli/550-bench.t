@@ -40,6 +40,20 @@ if command -v jq >/dev/null; then
 		.steps == (if .n_prompt > 0 then 1 else 4 end) and .experts_step_layer >= 2 and .experts_step_layer <= 8)' "$work/out" >/dev/null
 	ok $? "bytes, roofs and fractions belong together"
 fi
+# Two kinds of test as bars; or, over batch sizes, lines.
+runs 0 "bars" moe-bench -m $m -p 8 -n 4 -r 2 -t 1,2 --plot "$work/bars.svg"
+[ "$(grep -c 'class="bar"' "$work/bars.svg")" -eq 4 ] && [ "$(grep -c 'class="head"' "$work/bars.svg")" -eq 2 ]
+ok $? "one for each row, reading and generating apart"
+runs 0 "lines" moe-bench -m $m -p 8 -n 4 -r 2 -b 1,2,3 -t 1,2 --plot "$work/lines.svg"
+[ "$(grep -c '<polyline' "$work/lines.svg")" -eq 4 ]
+ok $? "one for each test and number of threads"
+! grep -q 'nan\|inf' "$work/lines.svg" && tail -n 1 "$work/lines.svg" | grep -q '^</svg>$'
+ok $? "whole and finite"
+if command -v xmllint >/dev/null; then
+	xmllint --noout "$work/bars.svg" "$work/lines.svg"
+	ok $? "well formed"
+fi
+refuses "a picture that cannot be written" 'nowhere' moe-bench -m $m -p 8 -n 0 -r 1 --plot "$work/nowhere/a.svg"
 runs 2 "reading at a depth that no step ends at" moe-bench -m $m -p 8 -d 10
 runs 2 "a pair that is none" moe-bench -m $m --pg 8
 runs 2 "round trips without servers" moe-bench -m $m --net

@@ -28,7 +28,7 @@ struct bench_test {
 	int batch;                   /* sequences at once; of BENCH_NET rows */
 };
 struct bench_options {
-	const char *model, *hosts, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap;
+	const char *model, *hosts, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot;
 	struct moe_strings connect, pairs;
 	int64_t repetitions, chunk;
 	double timeout;

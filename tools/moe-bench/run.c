@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "bench.h"
+#include "plot.h"
 
 #define ROOF_SECONDS 2.0
 #define NET_SAMPLES 200          /* for each repetition: round trips are short, and their tail is asked for */
@@ -20,6 +21,7 @@ struct bench {
 	double load_rss;
 	struct bench_row row;        /* what all rows share, and the present one */
 	struct bench_table table;
+	struct bench_plot plot;
 };
 
 /* ---- one test ---- */
@@ -129,6 +131,7 @@ static int one(struct bench *b, const struct bench_test *t, struct moe_err *e)
 	if (!rc) {
 		bench_statistics(&row->samples);
 		rc = bench_row_print(&b->table, row, e);
+		rc = rc ? rc : bench_plot_add(&b->plot, row, e);
 	}
 	free_samples(&row->samples);
 	return rc;
@@ -203,6 +206,9 @@ int bench_run(const struct bench_options *o, const struct bench_plan *plan, stru
 	for (int t = 0; t < plan->n_threads && !rc; t++)
 		rc = with_threads(&b, (int)plan->threads[t], e);
 	bench_table_end(&b.table);
+	if (!rc && o->plot)
+		rc = bench_plot_write(&b.plot, o->model, o->plot, e);
+	bench_plot_free(&b.plot);
 	free_samples(&b.loads);
 	free(b.player.tokens);
 	return rc;
