@@ -68,6 +68,32 @@ runs 0 "and back to bf16" moe-shard --quant bf16 f32 bf16
 runs 0 "without --quant" moe-shard synth:tiny-mixtral kept
 same_sets "is what it was" kept bf16
 
+# Answers: of every set of one quant the same, however it lies and whoever computes.
+ask() {
+	echo '{"tokens":[1,2,3,5,8,13,21,34],"max_tokens":6,"logprobs":true}' | moe-route "$@" 2>err
+}
+for model in tiny-mixtral tiny-qwen3-moe tiny-qwen2-moe tiny-olmoe; do
+	for quant in q8 q4 q3 q2 experts=q4,rest=q8,head=q4,embed=bf16; do
+		name=$model.$quant
+		ask "$name.1" >answer
+		has "$name: answers" '"completion_tokens":6' answer
+		for set in 4 plain merged; do
+			ask "$name.$set" >other
+			same "$name: the same from $set" answer other
+		done
+	done
+done
+ask --threads 3 tiny-olmoe.q4.2 >other
+ask --threads 1 tiny-olmoe.q4.2 >answer
+same "with any number of threads" answer other
+ask tiny-mixtral.q4.plain >/dev/null
+has "plain codes are permuted, which is said" 'of weights were brought into memory' err
+ask tiny-mixtral.q4.1 >/dev/null
+[ ! -s err ]
+ok $? "packed ones are read where they lie"
+runs 0 "-v" sh -c "echo '{\"tokens\":[1],\"max_tokens\":1}' | moe-route -v tiny-olmoe.q4.2"
+has "tells their size" 'weights: .* KiB' err
+
 # Sizes.
 runs 0 "--dry-run" moe-shard --dry-run --quant q4 synth:tiny-olmoe nothing
 bytes=$(field bytes out)
@@ -111,6 +137,11 @@ refuses "another quant of what is coded" 'coded already and does not become q8' 
 refuses "nor values of it" 'coded already and does not become bf16' moe-shard --quant experts=bf16 tiny-mixtral.q4.1 no
 runs 0 "the quant it has" moe-shard --quant q4 --devices 2 tiny-mixtral.q4.1 same-quant
 same_sets "changes nothing" tiny-mixtral.q4.2 same-quant
+rm -rf same-quant
+cp -r tiny-mixtral.q4.4 same-quant
+runs 0 "a coded set cut again in place" moe-shard --devices 2 same-quant same-quant
+runs 0 "and rid of its old files" moe-shard -q --gc same-quant
+same_sets "is the one of two devices" tiny-mixtral.q4.2 same-quant
 refuses "packed without codes" 'without --quant' moe-shard --layout packed synth:tiny-mixtral no
 
 # Damage.
