@@ -173,13 +173,15 @@ static void call_workers(struct moe_team *t, size_t wanted)
 	sleeping = atomic_load(&t->sleepers);
 	if (sleeping == 0)
 		return;
+	/* With the lock taken once, whoever was about to sleep does so or has seen the run.  Let go of before the signal, or who
+	 * wakes up would find it taken, sleep again, and have to be woken twice. */
 	pthread_mutex_lock(&t->lock);
+	pthread_mutex_unlock(&t->lock);
 	if (wanted >= (size_t)sleeping)
 		pthread_cond_broadcast(&t->wake);
 	else
 		while (wanted-- > 0)
 			pthread_cond_signal(&t->wake);
-	pthread_mutex_unlock(&t->lock);
 }
 
 static void close_run(struct moe_team *t)
