@@ -268,7 +268,7 @@ static void auto_wants_many_rows_and_concurrency(void **state)
 	struct away serial = {0};
 	struct rig *r = rig_model(SPEC, 1);
 	const struct moe_ffn *ffn = &r->c->model.layers[0].ffn;
-	int enough = 2 * 32 * ffn->experts / ffn->gate.top_k;
+	int enough = 2 * 16 * ffn->experts / ffn->gate.top_k;
 	const struct {
 		struct away *f;
 		int rows, halved;
