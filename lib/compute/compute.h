@@ -136,6 +136,22 @@ struct moe_backend {
 int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e);
 const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512vnni" */
 
+/* ---- what matrices are multiplied with ---- */
+
+/* From now on b adds up the squares of the inputs that its matrices meet in matmul, ffn and experts: the measure of
+ * which columns matter when a matrix is quantised.  Results do not change; the work is done about twice.  One caller at
+ * a time.  moe_recorder_stop, before b is closed, ends it and frees. */
+struct moe_recorder;
+int moe_recorder_start(struct moe_backend *b, struct moe_recorder **out, struct moe_err *e);
+void moe_recorder_stop(struct moe_recorder *r);
+/* Of the matrix whose data begin there, over all inputs so far; NULL: none.  Valid until the recorder stops. */
+struct moe_input_squares {
+	const double *sums;          /* [cols] of x^2 */
+	int64_t cols;
+	uint64_t rows;               /* inputs */
+};
+const struct moe_input_squares *moe_recorder_find(const struct moe_recorder *r, const void *data);
+
 /* ---- experts, wherever they are ---- */
 
 /* One layer's batch.  The caller owns all arrays and leaves them alone until the ticket is done. */

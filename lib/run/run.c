@@ -115,6 +115,8 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	r->remote = c->hosts || c->n_connect > 0;
 	if (!r->remote && r->numerics.wire != MOE_WIRE_F32)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "without servers no hidden states travel, and none are rounded");
+	if (r->remote && c->record)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "what experts are multiplied with is only seen where they are computed here");
 	int rc = moe_source_open(c->shards, &r->source, e);
 	if (rc)
 		return rc;
@@ -125,6 +127,8 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	engine.kv = r->numerics.kv;
 	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
 	rc = rc ? rc : moe_backend_cpu(r->team, &r->numerics, &r->backend, e);
+	if (!rc && c->record)
+		rc = moe_recorder_start(r->backend, &r->recorder, e);
 	if (rc)
 		return rc;
 	/* A step has at most a row for every sequence besides the prompt rows. */
@@ -153,6 +157,7 @@ void moe_run_close(struct moe_run *r)
 	moe_engine_free(r->engine);
 	if (r->experts)
 		r->experts->ops->close(r->experts);
+	moe_recorder_stop(r->recorder);
 	if (r->backend)
 		r->backend->ops->close(r->backend);
 	moe_team_free(r->team);

@@ -27,6 +27,7 @@ struct moe_run_config {
 	int threads;                 /* 0: all cores */
 	struct moe_numerics numerics; /* wire other than f32: only with servers (MOE_E_UNSUPPORTED) */
 	bool kv_by_weights;          /* numerics.kv is not given: f32 for attention weights in f32, else f16 */
+	bool record;                 /* what matrices are multiplied with, for moe_run_write_importance; only without servers */
 	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout and kv are set here */
 };
 
@@ -36,6 +37,7 @@ struct moe_run {
 	struct moe_tensors *tensors; /* the base, and the experts' too when they are computed here */
 	struct moe_team *team;
 	struct moe_backend *backend;
+	struct moe_recorder *recorder; /* NULL: nothing is recorded */
 	struct moe_numerics numerics; /* in effect */
 	struct moe_endpoints endpoints;
 	struct moe_experts *experts;
@@ -83,6 +85,11 @@ void moe_meter_start(struct moe_meter *t);
 void moe_meter_step(struct moe_meter *t);
 void moe_meter_logits(struct moe_meter *t);
 struct moe_cost moe_meter_stop(struct moe_meter *t);
+
+/* Of a run that records: for every matrix that can be quantised the mean square of the inputs it met, column by column,
+ * as a safetensors file of F32 vectors named as the checkpoint's matrices (an expert's as if its family had them one by
+ * one).  Experts that no row chose get the mean over the layer's others.  MOE_E_INPUT: no text has been computed. */
+int moe_run_write_importance(const struct moe_run *r, const char *path, struct moe_err *e);
 
 /* How requests sample that do not say: generation_config.json beside the model, else greedy. */
 int moe_run_sampling(const struct moe_run *r, struct moe_sampling *out, struct moe_err *e);

@@ -91,7 +91,7 @@ static int encode(const struct moe_piece *p, int64_t row, int64_t n, unsigned ch
 	for (int64_t at = 0, step; at < n && rc == 0; at += step) {
 		step = n - at < READ_ROWS ? n - at : READ_ROWS;
 		rc = moe_tensor_read(p->from, p->row + row + at, step, scratch, e);
-		rc = rc ? rc : moe_quant_encode(p->quant, scratch, step, p->cols, NULL,
+		rc = rc ? rc : moe_quant_encode(p->quant, scratch, step, p->cols, p->importance,
 		                                plain + (size_t)at * moe_piece_row_bytes(p), e);
 		if (rc)
 			moe_fail_prefix(e, rc, "tensor %s", p->from->name);

@@ -40,6 +40,7 @@ struct moe_piece {
 	enum moe_quant quant;        /* MOE_Q_KEEP: none that a kernel reads */
 	const struct moe_tensor *from; /* what it is made of */
 	int64_t row;                 /* its first row there */
+	const float *importance;     /* [cols] what squared errors in a column cost, when it is encoded; or NULL */
 	enum moe_quant has;          /* how it is there */
 	enum moe_layout has_layout;
 	struct moe_hash hash;        /* of the bytes in the layout plain; filled while copying */

@@ -63,13 +63,34 @@ static enum moe_dtype dtype_of(enum moe_quant q)
 	return q == MOE_Q_F32 ? MOE_F32 : q == MOE_Q_F16 ? MOE_F16 : MOE_BF16;
 }
 
-static int turn(struct moe_piece *p, enum moe_quant q, struct moe_err *e)
+/* Its columns' importance.  Of the embedding no product is made: it may have none. */
+static int weigh(struct moe_piece *p, const struct moe_tensors *importance, struct moe_err *e)
 {
+	const struct moe_tensor *t = moe_tensors_find(importance, p->name);
+
+	if (!t && p->id.role == MOE_R_EMBED)
+		return 0;
+	if (!t)
+		return moe_fail(e, MOE_E_MISSING, "the importance file says nothing of tensor %s", p->name);
+	if (t->dtype != MOE_F32 || t->ndim != 1 || t->shape[0] != p->cols || (uintptr_t)t->data % sizeof(float) != 0)
+		return moe_fail(e, MOE_E_INPUT, "the importance of tensor %s is not %lld aligned F32 values", p->name, (long long)p->cols);
+	p->importance = (const float *)(const void *)t->data;
+	return 0;
+}
+
+static int turn(struct moe_piece *p, enum moe_quant q, const struct moe_tensors *importance, struct moe_err *e)
+{
+	int rc = 0;
+
 	if (q == MOE_Q_KEEP || q == p->quant)
 		return 0;
 	if (p->packed_name)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "tensor %s is coded already and does not become %s: that takes the checkpoint "
 		                "it was made of", p->from->name, moe_quant_name(q));
+	if (moe_quant_is_coded(q) && q != MOE_Q_Q8 && importance)
+		rc = weigh(p, importance, e);
+	if (rc)
+		return rc;
 	if (moe_quant_is_coded(q))
 		return moe_piece_code(p, p->name, strlen(p->name), q, p->rows, p->cols, e);
 	p->view.dtype = dtype_of(q);
@@ -93,7 +114,7 @@ static int recode(struct recoder *r, struct moe_pieces *p, struct moe_err *e)
 		enum moe_quant q;
 
 		rc = moe_quant_plan_of(r->plan, r->placement, r->out.v[i].id, &q, e);
-		rc = rc ? rc : turn(&r->out.v[i], q, e);
+		rc = rc ? rc : turn(&r->out.v[i], q, r->plan->importance, e);
 	}
 	return rc;
 }

@@ -59,8 +59,9 @@ struct moe_quant_plan {
 	bool layout_said;            /* it was asked for: something must be coded, and policies do not matter */
 	const struct moe_device *devices; /* of a policy: quants and layouts of their experts, where said; or NULL */
 	int n_devices;
+	const struct moe_tensors *importance; /* of columns, as moe_run_write_importance writes it, for q4, q3, q2; or NULL */
 };
-#define MOE_QUANT_PLAN_INIT {MOE_QUANTS_INIT, MOE_L_R64, false, NULL, 0}
+#define MOE_QUANT_PLAN_INIT {MOE_QUANTS_INIT, MOE_L_R64, false, NULL, 0, NULL}
 /* "plain" or "packed" (r64). */
 int moe_quant_plan_layout(const char *text, struct moe_quant_plan *out, struct moe_err *e);
 

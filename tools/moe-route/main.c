@@ -23,6 +23,7 @@ static const struct moe_opt options[] = {
 	{"prompt", 'p', MOE_OPT_STR, &opt.prompt, "TEXT", "generate from TEXT and print text, instead of JSON Lines", 0, 0},
 	{"max-tokens", 'n', MOE_OPT_INT, &opt.max_tokens, "MAX", "tokens to generate (0, the default: to the end of the context)", 0, 1 << 24},
 	{"score", 0, MOE_OPT_FLAG, &opt.score, NULL, "no generation: log-probabilities of the given tokens", 0, 0},
+	{"importance", 0, MOE_OPT_STR, &opt.importance, "FILE", "write what matrices were multiplied with, for moe-shard --importance", 0, 0},
 	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
 	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (8)", 1, 4096},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256)", 1, 65536},
@@ -84,6 +85,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
 	if (opt.prompt && opt.score)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
+	if (opt.importance && (opt.hosts || opt.connect.n))
+		return moe_usage(&tool, "--importance needs the experts in this process, without --hosts and --connect");
 
 	struct route r = {0};
 	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
@@ -98,6 +101,8 @@ int main(int argc, char **argv)
 	}
 	if (!rc)
 		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);
+	if (!rc && opt.importance)
+		rc = moe_run_write_importance(r.run, opt.importance, &e);
 	if (r.run)
 		route_report(&r);
 	route_close(&r);

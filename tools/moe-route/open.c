@@ -45,6 +45,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 		.transport = (enum moe_transport)moe_transport_parse(o->transport),
 		.busy_poll = (int)o->busy_poll,
 		.timeout = o->timeout,
+		.record = o->importance != NULL,
 		.threads = (int)o->threads,
 		.engine = {
 			.max_sequences = (int)o->batch,

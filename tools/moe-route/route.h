@@ -10,7 +10,7 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *hosts, *kv, *wire, *overlap, *transport;
+	const char *prompt, *importance, *hosts, *kv, *wire, *overlap, *transport;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
 	uint64_t kv_memory;

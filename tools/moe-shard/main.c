@@ -26,6 +26,7 @@ static const struct moe_opt options[] = {
 	{"placement", 0, MOE_OPT_STR, &arg.placement, "HOW", "round-robin, balanced (by bytes, the default) or a FILE", 0, 0},
 	{"quant", 0, MOE_OPT_STR, &arg.quant, "TYPE", "q8, q4, q3, q2, bf16, ... or experts=TYPE,rest=TYPE,embed=TYPE,head=TYPE", 0, 0},
 	{"layout", 0, MOE_OPT_STR, &arg.layout, "HOW", "packed (for kernels, the default) or plain: of what is quantised", 0, 0},
+	{"importance", 0, MOE_OPT_STR, &arg.importance, "FILE", "what columns of weights matter, from moe-route --importance", 0, 0},
 	{"info", 0, MOE_OPT_FLAG, &arg.info, NULL, "what is in a checkpoint or shard set, as JSON", 0, 0},
 	{"verify", 0, MOE_OPT_FLAG, &arg.verify, NULL, "recompute checksums against the manifest", 0, 0},
 	{"merge", 0, MOE_OPT_FLAG, &arg.merge, NULL, "make the checkpoint of a shard set, tensor bytes identical", 0, 0},
@@ -105,13 +106,19 @@ static int write_shards(const char *from, const char *out, struct moe_shard_opti
 	const struct moe_checkpoint *checkpoint;
 	struct moe_shard_report report;
 	struct moe_source *source;
+	struct moe_tensors *importance = NULL;
 	int rc = moe_source_open(from, &source, e);
 
 	if (rc)
 		return rc;
+	if (arg.importance) {
+		rc = moe_tensors_new(&importance, e);
+		rc = rc ? rc : moe_st_open(importance, arg.importance, e);
+		quants.importance = importance;
+	}
 	if (source->sharded)
 		o->expect = &source->manifest.fingerprint;
-	rc = choose_placement(&arg, source, &placement, &devices, e);
+	rc = rc ? rc : choose_placement(&arg, source, &placement, &devices, e);
 	quants.devices = devices;
 	quants.n_devices = devices ? placement.devices : 0;
 	o->quants = &quants;
@@ -121,6 +128,7 @@ static int write_shards(const char *from, const char *out, struct moe_shard_opti
 		print_report(out, &report);
 	moe_placement_free(&placement);
 	free(devices);
+	moe_tensors_free(importance);
 	moe_source_close(source);
 	return rc;
 }
@@ -160,6 +168,8 @@ static const char *conflict(int operands)
 		return "--info, --verify, --merge and --gc: one at a time";
 	if (modes && (arg.policy || arg.devices || arg.placement || arg.quant || arg.layout))
 		return "--policy, --devices, --placement, --quant and --layout belong to writing a shard set";
+	if (arg.importance && !arg.quant && !arg.policy)
+		return "--importance is for quantising: --quant is missing";
 	if (arg.dry_run && (arg.info || arg.verify || arg.merge))
 		return "--dry-run goes with writing and --gc";
 	if (arg.threads && (arg.info || arg.gc))

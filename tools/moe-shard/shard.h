@@ -6,7 +6,7 @@
 #include "shard/shard.h"
 
 struct shard_args {
-	const char *policy, *placement, *quant, *layout;
+	const char *policy, *placement, *quant, *layout, *importance;
 	int64_t devices, threads;
 	bool info, verify, merge, gc, dry_run;
 };
