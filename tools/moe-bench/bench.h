@@ -81,7 +81,7 @@ struct bench_samples {
 	double *ts;                  /* [n] tokens a second, all sequences together; NAN where there are none */
 	double avg_ns, stddev_ns, median_ns, p99_ns, avg_ts, stddev_ts;
 };
-void bench_statistics(struct bench_samples *s);
+int bench_statistics(struct bench_samples *s, struct moe_err *e);
 
 struct bench_row {
 	struct bench_test test;

@@ -128,11 +128,9 @@ static int one(struct bench *b, const struct bench_test *t, struct moe_err *e)
 	bench_test_name(t, row->name, sizeof row->name);
 	moe_time_text(row->time);
 	int rc = measure(b, t, e);
-	if (!rc) {
-		bench_statistics(&row->samples);
-		rc = bench_row_print(&b->table, row, e);
-		rc = rc ? rc : bench_plot_add(&b->plot, row, e);
-	}
+	rc = rc ? rc : bench_statistics(&row->samples, e);
+	rc = rc ? rc : bench_row_print(&b->table, row, e);
+	rc = rc ? rc : bench_plot_add(&b->plot, row, e);
 	free_samples(&row->samples);
 	return rc;
 }
