@@ -1,10 +1,8 @@
 #include "net/spin.h"
 
-#include <sched.h>
-
 #include "base/clock.h"
 
-#define LUCK 8                   /* so many misses in a row end the habit */
+#define LUCK 8                   /* so many more misses than hits end the habit */
 #define TRY_AGAIN 32             /* and this often it is tried all the same */
 
 static inline void pause_cpu(void)
@@ -34,11 +32,10 @@ bool spin_until(struct spin *s, bool (*ready)(const void *arg), const void *arg)
 		for (int i = 0; i < 16; i++) {
 			pause_cpu();
 			if (ready(arg)) {
-				s->luck = LUCK;
+				s->luck += s->luck < LUCK;
 				return true;
 			}
 		}
-		sched_yield();
 	} while (moe_now_ns() - start < s->ns);
 	if (s->luck)
 		s->luck--;
