@@ -4,6 +4,7 @@
 #   make demo             install what is missing, build, generate text with two expert servers
 #   make check            install what is missing, build, run the tests (T=FILES: those only)
 #   make check-long       the tests again under sanitizers, the fuzzers, the slow ones
+#   make check-arm        kernels for AArch64, in an emulator
 #   make lint             cppcheck, man pages
 #   make install PREFIX=/usr/local DESTDIR=
 #   make info             what was found
@@ -155,6 +156,10 @@ check-long: deps-if-missing
 	@MOE_LONG=1 $(MAKE) --no-print-directory $(jobs) check-built
 	@$(MAKE) --no-print-directory $(jobs) FUZZ_SECONDS=120 fuzz
 
+# Kernels for AArch64, cross-compiled and emulated.
+check-arm:
+	@scripts/check-arm.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -181,5 +186,5 @@ clean:
 # Objects are kept.
 .SECONDARY:
 
-.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-long lint install uninstall info clean force
+.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-long check-arm lint install uninstall info clean force
 -include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d)

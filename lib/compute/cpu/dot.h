@@ -23,6 +23,9 @@ INLINE void b_store(void *p, vb v)
 	*(vb_any *)p = v;
 }
 
+#if VLANES == 16 || VLANES == 8 || defined(__aarch64__)
+#define HAVE_SHUFFLE
+
 /* Bytes of v chosen by index, within each 16 of them; indexes are below 16. */
 INLINE vb b_shuffle(vb v, vb index)
 {
@@ -30,14 +33,8 @@ INLINE vb b_shuffle(vb v, vb index)
 	return (vb)_mm512_shuffle_epi8((__m512i)v, (__m512i)index);
 #elif VLANES == 8
 	return (vb)_mm256_shuffle_epi8((__m256i)v, (__m256i)index);
-#elif defined(__aarch64__)
-	return (vb)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)index);
 #else
-	vb out;
-
-	for (int i = 0; i < 16; i++)
-		out[i] = v[index[i] & 15];
-	return out;
+	return (vb)vqtbl1q_u8((uint8x16_t)v, (uint8x16_t)index);
 #endif
 }
 
@@ -50,6 +47,7 @@ INLINE vb b_repeat(const unsigned char table[16])
 		memcpy((unsigned char *)&v + i, table, 16);
 	return v;
 }
+#endif
 
 INLINE vi i_repeat(const unsigned char *p)
 {
