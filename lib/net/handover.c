@@ -1,5 +1,4 @@
 /* How a server's shared memory comes to a client: a Unix socket beside the endpoint's, a sealed memfd through it. */
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "net/bytes.h"
 #include "net/lane.h"
 
 #define SUFFIX ".shm"
@@ -19,34 +19,6 @@
 #define BACKLOG 16
 
 /* ---- the messages ---- */
-
-static void put32(unsigned char *p, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(p, &v, sizeof v);
-}
-
-static void put64(unsigned char *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof v);
-}
-
-static uint32_t get32(const unsigned char *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof v);
-	return le32toh(v);
-}
-
-static uint64_t get64(const unsigned char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof v);
-	return le64toh(v);
-}
 
 static int check_start(const unsigned char *p, size_t n, size_t want, uint32_t magic, struct moe_err *e)
 {

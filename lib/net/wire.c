@@ -1,9 +1,9 @@
 #include "net/wire.h"
 
-#include <endian.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "net/bytes.h"
 #include "net/states.h"
 
 /* Arrays (rows, weights, hidden states) go out as they lie in memory. */
@@ -19,48 +19,6 @@ enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64,
 enum { EXT_HEAD = 8, EXT_NUMERICS = 1, EXT_TEXT = 2, EXT_SHM = 3 };
 
 /* ---- fixed fields ---- */
-
-static void put16(unsigned char *p, uint16_t v)
-{
-	v = htole16(v);
-	memcpy(p, &v, sizeof v);
-}
-
-static void put32(unsigned char *p, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(p, &v, sizeof v);
-}
-
-static void put64(unsigned char *p, uint64_t v)
-{
-	v = htole64(v);
-	memcpy(p, &v, sizeof v);
-}
-
-static uint16_t get16(const unsigned char *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof v);
-	return le16toh(v);
-}
-
-static uint32_t get32(const unsigned char *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof v);
-	return le32toh(v);
-}
-
-static uint64_t get64(const unsigned char *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof v);
-	return le64toh(v);
-}
 
 /* The common start of `bytes` bytes of header, all else zero.  Returns bytes. */
 static size_t put_head(unsigned char *p, size_t bytes, enum wire_kind kind, uint32_t flags, uint64_t id)
