@@ -1,16 +1,11 @@
-/* Shared memory between client and server: how it is had, what is refused, and peers that write what they should not. */
-#include "net_rig.h"
+/* Shared memory between client and server: how it is had, what is refused, and that nothing is left of it. */
+#include "net_lanes.h"
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-
-#include "net/lane.h"
-#include "net/message.h"
-#include "net/server.h"
 
 /* ---- the handover ---- */
 
@@ -99,19 +94,6 @@ static void memory_that_could_change_its_size_is_refused(void **state)
 }
 
 /* ---- whole clients ---- */
-
-static struct moe_experts *client_by(const struct here *h, enum moe_transport transport, struct moe_err *e)
-{
-	struct moe_endpoints to = endpoints(h, 1);
-	struct moe_remote_config c = client_config(h, &to);
-	struct moe_experts *x = NULL;
-
-	c.transport = transport;
-	c.busy_poll = 5;
-	moe_experts_remote(&c, &x, e);
-	moe_endpoints_free(&to);
-	return x;
-}
 
 static void the_same_bits_by_either_way(void **state)
 {
@@ -246,25 +228,6 @@ static int shared_maps(void)
 	return n;
 }
 
-static struct lane *raw_lane(const struct here *h, const struct served *s)
-{
-	struct moe_err e = MOE_ERR_INIT;
-	struct lane *lane;
-	char path[64];
-	int rc;
-
-	snprintf(path, sizeof path, "%s/0", h->dir);
-	/* One that the server has not noticed yet to be gone may still have its place: then this one is turned away. */
-	do {
-		assert_int_equal(lane_connect(path, MAX_ROWS, &lane, &e), 0);
-		while ((rc = lane_take_offer(lane, s->server->instance, &e)) == MOE_E_BUSY)
-			poll(&(struct pollfd){.fd = lane->fd, .events = POLLIN}, 1, 1000);
-		if (rc)
-			lane_end(lane);
-	} while (rc);
-	return lane;
-}
-
 static void a_thousand_come_and_go(void **state)
 {
 	const struct here *h = *state;
@@ -331,178 +294,6 @@ static void more_than_have_a_place_use_zeromq(void **state)
 	served_end(&s);
 }
 
-/* ---- clients that write what they should not ---- */
-
-struct frames {
-	uint32_t expert, row;
-	float weight, x[MAX_ROWS * 512];
-	struct wire_request q;
-};
-
-static void fill(const struct here *h, const struct served *s, struct frames *f)
-{
-	*f = (struct frames){.weight = 1};
-	f->q = (struct wire_request){.id = 5, .epoch = 1, .instance = s->server->instance, .remaining_ns = WIRE_FOREVER,
-	                             .layer = (uint32_t)h->moe_layer, .rows = 1, .width = (uint32_t)h->hidden, .pairs = 1};
-	assert_true(h->hidden <= 512);
-}
-
-static void ask(const struct here *h, struct lane *lane, const struct frames *f)
-{
-	unsigned char header[WIRE_HEADER_MAX];
-	struct message m;
-	int slot = ring_claim(&lane->ring);
-
-	assert_true(slot >= 0);
-	message_for_slot(&m, lane, slot);
-	assert_int_equal(message_add(&m, header, wire_put_request(&f->q, header), NULL, NULL), 0);
-	assert_int_equal(message_add(&m, &f->expert, 4, NULL, NULL), 0);
-	assert_int_equal(message_add(&m, &f->row, 4, NULL, NULL), 0);
-	assert_int_equal(message_add(&m, &f->weight, 4, NULL, NULL), 0);
-	assert_int_equal(message_add(&m, f->x, (size_t)h->hidden * 4, NULL, NULL), 0);
-	message_send(NULL, &m, NULL);
-}
-
-/* The kind of the answer; 0: the server has ended the lane. */
-static int await(struct lane *lane)
-{
-	struct wire_frame frames[WIRE_MAX_FRAMES];
-	struct wire_head head;
-	struct message m;
-	int slot, kind = 0;
-
-	while ((slot = ring_answered(&lane->ring)) < 0) {
-		ring_park(&lane->ring);
-		if (!ring_ready(&lane->ring))
-			poll(&(struct pollfd){.fd = lane->fd, .events = POLLIN}, 1, -1);
-		if (!lane_listen(lane))
-			return 0;
-	}
-	assert_int_equal(message_from_slot(&m, lane, slot, 1, NULL), 0);
-	message_frames(&m, frames);
-	assert_int_equal(wire_head(frames, m.n, &head, NULL), 0);
-	assert_int_equal(head.id, 5);
-	kind = (int)head.kind;
-	message_drop(&m);
-	ring_release(&lane->ring, slot);
-	return kind;
-}
-
-static void nonsense_is_answered_with_an_error(void **state)
-{
-	const struct here *h = *state;
-	struct frames f;
-	struct served s;
-	struct lane *lane;
-
-	served_start(h, &s, 0, 1);
-	lane = raw_lane(h, &s);
-	for (int i = 0; i < 8; i++) {
-		fill(h, &s, &f);
-		f.expert = i == 1 ? (uint32_t)h->experts : i == 2 ? UINT32_MAX : 0;
-		f.row = i == 3 ? 1 : i == 4 ? UINT32_MAX : 0;
-		f.q.rows = i == 5 ? 2 : 1;
-		f.q.pairs = i == 6 ? 1000000 : 1;
-		f.q.instance += i == 7;
-		ask(h, lane, &f);
-		assert_int_equal(await(lane), i == 0 ? WIRE_REPLY : WIRE_ERROR);
-	}
-	lane_end(lane);
-	served_end(&s);
-}
-
-/* A box's table, and what its frames begin with. */
-static uint64_t *table_of(struct lane *lane)
-{
-	struct ring_box box;
-
-	ring_open(&lane->ring, 0, &box);
-	return (uint64_t *)(void *)(box.data - 64);
-}
-
-static void what_is_no_message_ends_the_lane(void **state)
-{
-	const struct here *h = *state;
-	struct frames f;
-	struct served s;
-
-	served_start(h, &s, 0, 1);
-	for (int i = 0; i < 4; i++) {
-		struct lane *lane = raw_lane(h, &s);
-		uint64_t *table = table_of(lane);
-
-		fill(h, &s, &f);
-		assert_int_equal(ring_claim(&lane->ring), 0);
-		memset(table + 8, i == 3 ? 0 : 'x', 64);
-		table[0] = i == 0 ? 6 : i == 1 ? 1 : i == 2 ? 2 : 0;
-		table[1] = i == 1 ? UINT64_MAX : 64;
-		table[2] = 64;
-		ring_ask(&lane->ring, 0);
-		if (ring_must_wake(&lane->ring))
-			assert_int_equal(send(lane->fd, "", 1, 0), 1);
-		assert_int_equal(await(lane), 0);
-		lane_end(lane);
-	}
-	served_end(&s);
-}
-
-struct vandal {
-	struct lane *lane;
-	_Atomic bool stop;
-};
-
-/* Rewrites tables, headers, lists and rows of all requests, all the time. */
-static void *vandalise(void *arg)
-{
-	struct vandal *v = arg;
-	uint32_t seed = 3;
-	size_t most = 2 * 1024 / 8;
-
-	while (!v->stop)
-		for (int slot = 0; slot < RING_SLOTS; slot++) {
-			struct ring_box box;
-			volatile uint64_t *words;
-
-			ring_open(&v->lane->ring, slot, &box);
-			words = (volatile uint64_t *)(void *)(box.data - 64);
-			words[next_random(&seed) >> 8 & 7] = next_random(&seed) >> 24;
-			words[(next_random(&seed) >> 8) % most] ^= (uint64_t)1 << (next_random(&seed) >> 26);
-		}
-	return NULL;
-}
-
-static void rewriting_what_is_read_harms_nobody_else(void **state)
-{
-	const struct here *h = *state;
-	struct moe_err e = MOE_ERR_INIT;
-	struct moe_experts *x;
-	struct served s;
-	struct work w;
-	struct frames f;
-
-	served_start(h, &s, 0, 1);
-	x = client_by(h, MOE_TRANSPORT_SHM, &e);
-	assert_non_null(x);
-	work_new(h, &w, MAX_ROWS, 4);
-	for (int i = 0; i < 30; i++) {
-		struct vandal v = {.lane = raw_lane(h, &s)};
-		pthread_t thread;
-
-		assert_int_equal(pthread_create(&thread, NULL, vandalise, &v), 0);
-		fill(h, &s, &f);
-		for (int n = 0; n < RING_SLOTS; n++)
-			ask(h, v.lane, &f);
-		assert_int_equal(run(x, &w.b, NULL), 0);
-		assert_right(h, &w);
-		v.stop = true;
-		pthread_join(thread, NULL);
-		lane_end(v.lane);
-	}
-	work_free(&w);
-	x->ops->close(x);
-	served_end(&s);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -516,9 +307,6 @@ int main(void)
 		cmocka_unit_test(a_thousand_come_and_go),
 		cmocka_unit_test(whole_clients_leave_nothing_either),
 		cmocka_unit_test(more_than_have_a_place_use_zeromq),
-		cmocka_unit_test(nonsense_is_answered_with_an_error),
-		cmocka_unit_test(what_is_no_message_ends_the_lane),
-		cmocka_unit_test(rewriting_what_is_read_harms_nobody_else),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
