@@ -344,10 +344,11 @@ int lane_take_offer(struct lane *l, uint64_t instance, struct moe_err *e)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return moe_fail(e, MOE_E_BUSY, "nothing there yet");
+	fd = n < 0 ? -1 : descriptor(&m); /* even an empty message may bring one */
 	if (n <= 0)
-		return moe_fail(e, MOE_E_PEER, "the server closed the socket for shared memory");
-	fd = descriptor(&m);
-	rc = use_offer(l, words, (size_t)n, fd, instance, e);
+		rc = moe_fail(e, MOE_E_PEER, "the server closed the socket for shared memory");
+	else
+		rc = use_offer(l, words, (size_t)n, fd, instance, e);
 	if (fd >= 0)
 		close(fd);
 	return rc;

@@ -228,6 +228,38 @@ static int shared_maps(void)
 	return n;
 }
 
+/* A message without a byte, with a descriptor. */
+static void send_nothing_but_a_file(int socket, int file)
+{
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} c;
+	struct msghdr m = {.msg_control = &c, .msg_controllen = sizeof c.bytes};
+
+	memset(&c, 0, sizeof c);
+	c.head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof file)};
+	memcpy(CMSG_DATA(&c.head), &file, sizeof file);
+	assert_int_equal(sendmsg(socket, &m, 0), 0);
+}
+
+static void an_offer_of_no_bytes_leaves_no_file(void **state)
+{
+	struct lane *lane;
+	int pair[2], before;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	lane = lane_new(pair[0], NULL);
+	assert_non_null(lane);
+	send_nothing_but_a_file(pair[1], 0);
+	before = open_files();
+	assert_int_equal(lane_take_offer(lane, 1, NULL), MOE_E_PEER);
+	assert_int_equal(open_files(), before);
+	lane_end(lane);
+	close(pair[1]);
+}
+
 static void a_thousand_come_and_go(void **state)
 {
 	const struct here *h = *state;
@@ -304,6 +336,7 @@ int main(void)
 		cmocka_unit_test(a_server_without_it_is_used_or_refused),
 		cmocka_unit_test(a_folder_that_others_may_enter_is_not_used),
 		cmocka_unit_test(answers_to_what_was_given_up_meet_nobody),
+		cmocka_unit_test(an_offer_of_no_bytes_leaves_no_file),
 		cmocka_unit_test(a_thousand_come_and_go),
 		cmocka_unit_test(whole_clients_leave_nothing_either),
 		cmocka_unit_test(more_than_have_a_place_use_zeromq),
