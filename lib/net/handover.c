@@ -69,7 +69,10 @@ int lane_get_offer(const unsigned char *p, size_t n, struct lane_offer *o, struc
 	*o = (struct lane_offer){
 		.shape = {.slots = get32(p + 8), .request = get64(p + 16), .reply = get64(p + 24)}, .instance = get64(p + 32),
 	};
-	return ring_bytes(&o->shape, &bytes, e);
+	rc = ring_bytes(&o->shape, &bytes, e);
+	if (!rc && bytes > LANE_MOST)
+		rc = moe_fail(e, MOE_E_RANGE, "shared memory of %zu bytes, at most %u are used", bytes, LANE_MOST);
+	return rc;
 }
 
 /* ---- what is checked ---- */

@@ -14,6 +14,7 @@
 #include "net/ring.h"
 
 #define LANE_VERSION 1
+#define LANE_MOST (32u << 20)    /* bytes; with more rows than fit, messages go over ZeroMQ */
 
 struct lane {
 	int fd;                  /* -1: ended; the memory may still be read */

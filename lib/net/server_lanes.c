@@ -5,8 +5,6 @@
 #include "base/mem.h"
 #include "net/server.h"
 
-/* No lane is larger: with more rows than fit, messages go over ZeroMQ. */
-#define LANE_MOST (32u << 20)
 /* A routing id that is no ZeroMQ socket's: those of five bytes are ZeroMQ's own. */
 #define LANE_PEER 'L'
 

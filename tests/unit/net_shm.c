@@ -46,6 +46,9 @@ static void messages_that_are_none_are_refused(void **state)
 	for (size_t n = 0; n < LANE_OFFER; n++)
 		assert_int_equal(lane_get_offer(words, n, &got, NULL), MOE_E_PEER);
 	assert_int_equal(lane_get_offer(words, LANE_OFFER + 1, &got, NULL), MOE_E_PEER);
+	offer.shape.reply = LANE_MOST;
+	lane_put_offer(&offer, words);
+	assert_int_equal(lane_get_offer(words, LANE_OFFER, &got, NULL), MOE_E_RANGE);
 	words[8] = 200;
 	assert_int_equal(lane_get_offer(words, LANE_OFFER, &got, NULL), MOE_E_RANGE);
 	words[0]++;
