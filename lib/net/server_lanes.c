@@ -73,18 +73,35 @@ void lanes_close(struct moe_server *s)
 	lane_door_close(&s->lanes.door);
 }
 
+/* A free place, or that of who has waited longest without saying what it wants; -1: all are in use. */
+static int place_for_one(struct moe_server *s)
+{
+	struct lane **v = s->lanes.v;
+	int place = -1;
+
+	for (int i = 0; i < LANES; i++) {
+		if (!v[i])
+			return i;
+		if (!v[i]->open && (place < 0 || v[i]->number < v[place]->number))
+			place = i;
+	}
+	if (place >= 0)
+		end(s, place);
+	return place;
+}
+
 /* Whoever finds no place is turned away, and uses ZeroMQ. */
 static void let_in(struct moe_server *s)
 {
 	struct lane *lane = lane_door_accept(&s->lanes.door);
+	int place = lane ? place_for_one(s) : -1;
 
-	for (int i = 0; lane && i < LANES; i++)
-		if (!s->lanes.v[i]) {
-			lane->number = ++s->lanes.last_number;
-			s->lanes.v[i] = lane;
-			return;
-		}
-	lane_end(lane);
+	if (place < 0) {
+		lane_end(lane);
+		return;
+	}
+	lane->number = ++s->lanes.last_number;
+	s->lanes.v[place] = lane;
 }
 
 /* MOE_E_BUSY: the client has not said yet what it wants. */

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 /* ---- the handover ---- */
 
@@ -329,6 +330,34 @@ static void more_than_have_a_place_use_zeromq(void **state)
 	served_end(&s);
 }
 
+/* Who connects and says nothing keeps nobody out. */
+static void the_silent_give_way(void **state)
+{
+	const struct here *h = *state;
+	int silent[LANES], rc;
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	struct moe_err e = MOE_ERR_INIT;
+	struct lane *lane;
+	struct served s;
+	char path[64];
+
+	served_start(h, &s, 0, 1);
+	snprintf(path, sizeof path, "%s/0", h->dir);
+	assert_true(lane_path(path, at.sun_path));
+	for (int i = 0; i < LANES; i++) {
+		silent[i] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(silent[i], (struct sockaddr *)&at, sizeof at), 0);
+	}
+	assert_int_equal(lane_connect(path, MAX_ROWS, &lane, &e), 0);
+	while ((rc = lane_take_offer(lane, s.server->instance, &e)) == MOE_E_BUSY)
+		poll(&(struct pollfd){.fd = lane->fd, .events = POLLIN}, 1, 1000);
+	assert_int_equal(rc, 0);
+	lane_end(lane);
+	for (int i = 0; i < LANES; i++)
+		close(silent[i]);
+	served_end(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +372,7 @@ int main(void)
 		cmocka_unit_test(a_thousand_come_and_go),
 		cmocka_unit_test(whole_clients_leave_nothing_either),
 		cmocka_unit_test(more_than_have_a_place_use_zeromq),
+		cmocka_unit_test(the_silent_give_way),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
