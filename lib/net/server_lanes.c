@@ -25,10 +25,15 @@ static bool shape_for(const struct moe_model *m, uint32_t max_rows, struct ring_
 
 size_t lanes_bytes(const struct moe_model *m, int max_rows)
 {
-	struct ring_shape shape;
+	uint64_t k = (uint64_t)wire_top_k(m), rows = (uint64_t)max_rows;
+	struct ring_shape shape = {.slots = RING_SLOTS};
 	size_t one;
 
-	return shape_for(m, (uint32_t)max_rows, &shape, &one) ? LANES * one : 0;
+	/* A client that asks for fewer rows may get more memory than one whose rows had to be halved. */
+	if (!ring_room(rows, rows * k, (uint64_t)m->hidden, &shape.request, &shape.reply) || ring_bytes(&shape, &one, NULL) ||
+	    one > LANE_MOST)
+		one = LANE_MOST;
+	return LANES * one;
 }
 
 /* ---- coming and going ---- */

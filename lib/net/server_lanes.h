@@ -17,7 +17,7 @@ struct lanes {
 	struct moe_err none;     /* why there is no shared memory; code 0: there is */
 };
 
-/* Bytes of memory that all lanes take at most; SIZE_MAX: overflow. */
+/* Bytes of memory that all lanes take at most, whatever their clients ask for. */
 size_t lanes_bytes(const struct moe_model *m, int max_rows);
 /* Offer shared memory beside an ipc endpoint's path (NULL: of tcp), if the server's configuration and the folder allow it;
  * otherwise lanes.none says why not. */

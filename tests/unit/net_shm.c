@@ -358,6 +358,25 @@ static void the_silent_give_way(void **state)
 	served_end(&s);
 }
 
+/* The memory that is planned holds for whatever clients ask. */
+static void the_plan_covers_every_wish(void **state)
+{
+	const struct here *h = *state;
+	const struct moe_model *m = &h->c->model;
+	const int most = 65536;
+	size_t planned = lanes_bytes(m, most) / LANES;
+
+	for (int rows = 1; rows <= most; rows++) {
+		struct ring_shape shape = {.slots = RING_SLOTS};
+		size_t bytes;
+
+		assert_true(ring_room((uint64_t)rows, (uint64_t)(rows * h->k), (uint64_t)m->hidden, &shape.request, &shape.reply));
+		assert_int_equal(ring_bytes(&shape, &bytes, NULL), 0);
+		assert_true(bytes > LANE_MOST || bytes <= planned);
+		assert_true(bytes > LANE_MOST || lanes_bytes(m, rows) == LANES * bytes);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +392,7 @@ int main(void)
 		cmocka_unit_test(whole_clients_leave_nothing_either),
 		cmocka_unit_test(more_than_have_a_place_use_zeromq),
 		cmocka_unit_test(the_silent_give_way),
+		cmocka_unit_test(the_plan_covers_every_wish),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
