@@ -50,11 +50,11 @@ void link_lane_ask(struct link *l, const struct link_terms *t)
 {
 	struct moe_err e = MOE_ERR_INIT;
 
-	if (t->transport == MOE_TRANSPORT_ZMQ || l->lane)
+	if (t->transport == MOE_TRANSPORT_ZMQ)
 		return;
-	if (ask(l, t, &e))
+	if (!l->lane && ask(l, t, &e))
 		go_without(l, t, &e);
-	else if (t->transport == MOE_TRANSPORT_SHM)
+	else if (t->transport == MOE_TRANSPORT_SHM && !l->lane->open)
 		l->state = LINK_GREETED; /* it is ready when the memory is there */
 }
 
