@@ -56,6 +56,7 @@ same "tcp: the same answers" "$work/here" "$work/tcp"
 has "and -v says why" "rank 1 tcp://.*, ZeroMQ \(offers no shared memory: it is reached over tcp\)" "$work/tcp.err"
 serve_stop
 runs 2 "--transport of another name is wrong usage" moe-route --transport rdma -p And "$work/shards"
+runs 2 "--transport shm without servers too" moe-route --transport shm -p And "$work/shards"
 
 # As 520-lost.t, and with nothing but shared memory.
 i=0

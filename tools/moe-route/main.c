@@ -83,6 +83,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, argc ? "one SHARDS at a time" : "which SHARDS? (a shard set, a checkpoint folder, or synth:NAME)");
 	if (moe_transport_parse(opt.transport) < 0)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
+	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO && !opt.hosts && !opt.connect.n)
+		return moe_usage(&tool, "--transport %s needs servers (--hosts or --connect)", opt.transport);
 	if (opt.prompt && opt.score)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
 	if (opt.importance && (opt.hosts || opt.connect.n))
