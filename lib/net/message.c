@@ -105,7 +105,6 @@ bool message_send(void *socket, struct message *m, const struct peer *peer)
 		return true;
 	}
 	sent = !peer || zmq_send(socket, peer->id, peer->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) >= 0;
-
 	for (int i = 0; i < m->n; i++) {
 		int flags = ZMQ_DONTWAIT | (i + 1 < m->n ? ZMQ_SNDMORE : 0);
 

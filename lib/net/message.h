@@ -37,8 +37,8 @@ void message_drop(struct message *m);
 void message_frames(struct message *m, struct wire_frame *frames);
 uint64_t message_bytes(const struct message *m);
 
-/* Send without waiting, by its slot or else the socket; peer as above.  Takes the parts over, also on failure.  False: not connected, or its queue is
- * full. */
+/* Send without waiting, by its slot or else the socket; peer as above.  Takes the parts over, also on failure.  False: not
+ * connected, or its queue is full. */
 bool message_send(void *socket, struct message *m, const struct peer *peer);
 /* A message to be written into a held slot of a lane: its parts lie there, and lane_send sends it. */
 void message_for_slot(struct message *m, struct lane *lane, int slot);
