@@ -37,16 +37,21 @@ static void use(struct moe_turned *x, const struct parts *p)
 	x->group_of = p->group_of ? p->group_of->data : NULL;
 }
 
-static int find_parts(const struct moe_coder *c, const char *name, bool ordered, struct parts *p, struct moe_err *e)
+static int find_parts(const struct moe_coder *c, const char *name, struct parts *p, struct moe_err *e)
 {
 	int rc = moe_coded_need(c, name, ENDING, ".qzeros", &p->zeros, e);
 
 	rc = rc ? rc : moe_coded_need(c, name, ENDING, ".scales", &p->scales, e);
-	rc = rc ? rc : moe_coded_floats(p->scales, e);
-	if (!rc && ordered)
-		return moe_coded_need(c, name, ENDING, ".g_idx", &p->group_of, e);
-	p->group_of = moe_coded_part(c, name, ENDING, ".g_idx");
-	return rc;
+	return rc ? rc : moe_coded_floats(p->scales, e);
+}
+
+/* GPTQ's only. */
+static int find_order(const struct moe_coder *c, const char *name, const struct moe_tensor **out, struct moe_err *e)
+{
+	if (c->q->act_order)
+		return moe_coded_need(c, name, ENDING, ".g_idx", out, e);
+	*out = moe_coded_part(c, name, ENDING, ".g_idx");
+	return 0;
 }
 
 static int add(struct moe_coder *c, const char *name, const int64_t *shape, const struct moe_turned *made,
@@ -72,7 +77,8 @@ int moe_coded_gptq(struct moe_coder *c, const char *name, const struct moe_tenso
 	int64_t shape[MOE_MAX_DIMS];
 	int rc = moe_coded_expect(c, name, 2, shape, e);
 
-	rc = rc ? rc : find_parts(c, name, c->q->act_order, &p, e);
+	rc = rc ? rc : find_parts(c, name, &p, e);
+	rc = rc ? rc : find_order(c, name, &p.group_of, e);
 	if (rc)
 		return rc;
 	if (shape[1] % 32 || shape[0] * s->bits % 32)
@@ -94,7 +100,7 @@ int moe_coded_awq(struct moe_coder *c, const char *name, const struct moe_tensor
 	int64_t shape[MOE_MAX_DIMS];
 	int rc = moe_coded_expect(c, name, 2, shape, e);
 
-	rc = rc ? rc : find_parts(c, name, false, &p, e);
+	rc = rc ? rc : find_parts(c, name, &p, e);
 	if (rc)
 		return rc;
 	if (shape[0] % 8)

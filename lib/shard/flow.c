@@ -193,10 +193,11 @@ static void close_flows(struct moe_flow *f, size_t n)
 
 static int prepare(struct run *r, struct moe_err *e)
 {
+	for (size_t i = 0; i < r->n; i++)
+		r->flows[i].fd = -1;
 	for (size_t i = 0; i < r->n; i++) {
 		struct moe_flow *f = &r->flows[i];
 
-		f->fd = -1;
 		f->taken = f->turn = f->done = 0;
 		f->workers = 0;
 		r->total += f->bytes;

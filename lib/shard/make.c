@@ -1,4 +1,5 @@
 /* Bytes of pieces that are not in the source as they are written: encoded, converted, in another layout. */
+#include <math.h>
 #include <string.h>
 
 #include "shard/private.h"
@@ -134,6 +135,20 @@ static void convert(enum moe_dtype to, const float *from, size_t n, unsigned cha
 	}
 }
 
+/* Infinities and what is no number are not made out of weights, nor carried on. */
+static int check_fits(const struct moe_piece *p, const float *x, int64_t row, int64_t n, struct moe_err *e)
+{
+	/* From the halfway point behind the largest number on, rounding gives infinity. */
+	float end = p->view.dtype == MOE_F16 ? 65520.0f : p->view.dtype == MOE_BF16 ? 0x1.ffp127f : INFINITY;
+
+	for (int64_t i = 0; i < n * p->cols; i++)
+		if (!(fabsf(x[i]) < end))
+			return moe_fail(e, MOE_E_INPUT, "tensor %s: row %lld, column %lld is %g, which %s cannot hold", p->from->name,
+			                (long long)(p->row + row + i / p->cols), (long long)(i % p->cols), (double)x[i],
+			                moe_dtype_name(p->view.dtype));
+	return 0;
+}
+
 static int make_uncoded(const struct moe_piece *p, int64_t row, int64_t n, unsigned char *out, float *scratch,
                         struct moe_err *e)
 {
@@ -142,6 +157,7 @@ static int make_uncoded(const struct moe_piece *p, int64_t row, int64_t n, unsig
 
 		step = n - at < READ_ROWS ? n - at : READ_ROWS;
 		rc = moe_tensor_read(p->from, p->row + row + at, step, scratch, e);
+		rc = rc ? rc : check_fits(p, scratch, row + at, step, e);
 		if (rc)
 			return rc;
 		convert(p->view.dtype, scratch, (size_t)(step * p->cols), out + (size_t)at * moe_piece_row_bytes(p));

@@ -130,6 +130,17 @@ static int check_layout(const struct moe_pieces *p, const struct moe_quant_plan 
 	return moe_fail(e, MOE_E_RANGE, "nothing to pack: without --quant these tensors stay as they are, layout plain");
 }
 
+/* Importance that is given must change something. */
+static int check_importance(const struct moe_pieces *p, const struct moe_quant_plan *plan, struct moe_err *e)
+{
+	if (!plan->importance)
+		return 0;
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i].importance)
+			return 0;
+	return moe_fail(e, MOE_E_RANGE, "importance is for tensors that become q4, q3 or q2, and none does");
+}
+
 int moe_pieces_recode(const struct moe_model *m, struct moe_pieces *p, const struct moe_quant_plan *plan,
                       const struct moe_placement *placement, struct moe_err *e)
 {
@@ -137,6 +148,7 @@ int moe_pieces_recode(const struct moe_model *m, struct moe_pieces *p, const str
 	int rc = recode(&r, p, e);
 
 	rc = rc ? rc : check_layout(&r.out, plan, e);
+	rc = rc ? rc : check_importance(&r.out, plan, e);
 	if (rc) {
 		moe_pieces_free(&r.out);
 		return rc;

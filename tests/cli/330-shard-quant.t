@@ -159,6 +159,16 @@ cp -r f32 bad32
 printf '\125' | dd of="bad32/$(basename bad32/experts-*)" bs=1 seek=6000 conv=notrunc 2>/dev/null
 refuses "nor is a damaged set coded" 'fingerprint differs' moe-shard --quant q4 bad32 no
 
+# Values that the new type cannot hold: the first of the embedding becomes 1000000, then no number.
+runs 0 "a checkpoint in f32" moe-bench synth --like tiny-mixtral --dtype f32 large
+at=$(($(od -An -tu8 -N8 large/model.safetensors) + 8))
+printf '\000\044\164\111' | dd of=large/model.safetensors bs=1 seek=$at conv=notrunc 2>/dev/null
+refuses "a value too large for f16" 'embed_tokens.weight: row 0, column 0 is 1e\+06, which F16' moe-shard --quant f16 large no
+runs 0 "not for bf16" moe-shard --quant bf16 large large16
+printf '\000\000\300\177' | dd of=large/model.safetensors bs=1 seek=$at conv=notrunc 2>/dev/null
+refuses "no number" 'embed_tokens.weight: row 0, column 0 is nan' moe-shard --quant bf16 large no
+refuses "nor is it coded" 'embed_tokens.weight: row 0, column 0 is not a finite' moe-shard --quant q8 large no
+
 # rename_tensor FROM TO: in the header of the merged checkpoint, two names of one length.
 rename_tensor() {
 	rm -rf bad

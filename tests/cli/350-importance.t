@@ -32,6 +32,8 @@ moe-route --importance file --score synth:tiny-mixtral <calibration >out 2>err
 runs 1 "a file of another model is refused" moe-shard --quant q4 --importance file synth:tiny-olmoe other
 has "naming a tensor" 'importance' err
 runs 1 "a file that is none is refused" moe-shard --quant q4 --importance calibration synth:tiny-mixtral other
+runs 1 "importance that nothing has a use for is refused" moe-shard --quant q8 --importance file synth:tiny-mixtral other
+has "and says what it is for" 'importance is for tensors that become q4, q3 or q2' err
 runs 2 "importance without quantising is wrong usage" moe-shard --importance file synth:tiny-mixtral other
 runs 2 "with servers it is wrong usage" moe-route --importance new --connect ipc://none --score synth:tiny-mixtral
 moe-route --importance new --score synth:tiny-mixtral </dev/null >out 2>err
