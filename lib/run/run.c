@@ -90,6 +90,16 @@ int moe_run_overlap(struct moe_run_config *c, const char *overlap, struct moe_er
 	return 0;
 }
 
+int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e)
+{
+	struct moe_endpoints p = {0};
+	int rc = 0;
+	for (int i = 0; i < n && rc == 0; i++)
+		rc = moe_endpoints_add(&p, connect[i], e);
+	moe_endpoints_free(&p);
+	return rc ? moe_fail_prefix(e, rc, "--connect") : 0;
+}
+
 /* Keys come out of a product with weights; where those have 16 bits or fewer, as many do for the keys. */
 static int set_kv(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
 {

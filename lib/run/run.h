@@ -53,6 +53,9 @@ int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, const
 /* What --overlap (auto, on, off, or NULL) says, into engine.overlap.  MOE_E_RANGE: something else, or on without servers. */
 int moe_run_overlap(struct moe_run_config *c, const char *overlap, struct moe_err *e);
 
+/* Has every --connect the form of an endpoint?  MOE_E_INPUT, MOE_E_RANGE: not this one. */
+int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e);
+
 /* Open everything, what can be refused most cheaply first; memory is planned before it is taken.  *out: caller owns,
  * moe_run_close.  On failure nothing stays open. */
 int moe_run_open(const struct moe_run_config *c, struct moe_run **out, struct moe_err *e);

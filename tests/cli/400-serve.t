@@ -73,7 +73,8 @@ refuses "--rank env without a launcher" 'none of SLURM_PROCID' timeout 60 moe-se
 refuses "--rank env with nonsense" 'SLURM_PROCID=x' env SLURM_PROCID=x timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "tcp without --insecure" 'tcp://127.0.0.1:0: a tcp endpoint needs keys or --insecure' \
 	timeout 60 moe-serve --bind tcp://127.0.0.1:0 synth:tiny-mixtral
-refuses "an endpoint of another kind" 'begins with tcp:// or ipc://' timeout 60 moe-serve --bind udp://x:1 synth:tiny-mixtral
+runs 2 "an endpoint of another kind" timeout 60 moe-serve --bind udp://x:1 synth:tiny-mixtral
+has "is named" '--bind udp://x:1: an endpoint begins with tcp:// or ipc://' "$work/err"
 chmod 777 "$work"
 refuses "a socket where others may write" 'others may write' timeout 60 moe-serve --bind "ipc://$work/s" synth:tiny-mixtral
 chmod 700 "$work"

@@ -102,6 +102,8 @@ echo '{"prompt":"any text","max_tokens":3,"ignore_eos":true}' | moe-route "$work
 has "its tokenizer is usable" '"completion_tokens":3' "$work/out"
 refuses "a folder that is there already" "$work/a" moe-bench synth --like tiny-olmoe "$work/a"
 runs 2 "synth without a shape" moe-bench synth "$work/d"
+runs 2 "an unknown shape" moe-bench synth --like no-such "$work/d"
+has "is named" '--like no-such' "$work/err"
 runs 0 "the names" moe-bench synth --list
 has "mixtral-8x7b is one" '^mixtral-8x7b$' "$work/out"
 finish

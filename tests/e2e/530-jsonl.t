@@ -61,6 +61,9 @@ echo '{"prompt":"And God","max_tokens":8,"temperature":0}' | moe-route "$model" 
 same "-p gives the text of the JSON answer" "$work/text" "$work/out"
 
 runs 2 "-p and --score do not go together" moe-route -p a --score "$model"
+runs 2 "a stop that is empty" moe-route --stop '' -p a "$model"
+runs 2 "an endpoint that is none" moe-route --connect localhost:5555 -p a "$model"
+has "is named" '--connect: localhost:5555: an endpoint begins with' "$work/err"
 runs 2 "no model" moe-route -p a
 runs 2 "an unknown option" moe-route --nonsense "$model"
 runs 2 "an abbreviated option" moe-route --uno "$model"

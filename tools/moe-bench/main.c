@@ -76,8 +76,8 @@ int main(int argc, char **argv)
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct bench_plan plan;
-	if (bench_plan_make(&opt, &plan, &e) || moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) ||
-	    moe_run_overlap(&check, opt.overlap, &e)) {
+	if (bench_plan_make(&opt, &plan, &e) || moe_run_check_connect(opt.connect.v, opt.connect.n, &e) ||
+	    moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) || moe_run_overlap(&check, opt.overlap, &e)) {
 		bench_plan_free(&plan);
 		return moe_usage(&tool, "%s", e.msg);
 	}

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -51,6 +52,15 @@ static char *make_spec(struct moe_err *e)
 	return b.data;
 }
 
+static bool is_known(const char *name)
+{
+	const char *const *n = moe_synth_names();
+
+	while (*n && strcmp(*n, name) != 0)
+		n++;
+	return *n != NULL;
+}
+
 static int list(void)
 {
 	for (const char *const *n = moe_synth_names(); *n; n++)
@@ -97,6 +107,8 @@ int bench_synth_main(int argc, char **argv)
 		return list();
 	if (!opt.like == !opt.config)
 		return moe_usage(&tool, "give --like NAME or --config FILE");
+	if (opt.like && !is_known(opt.like))
+		return moe_usage(&tool, "--like %s: there is no such shape, see --list", opt.like);
 	if (argc != 1)
 		return moe_usage(&tool, "give one folder to write");
 

@@ -94,7 +94,11 @@ int main(int argc, char **argv)
 	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct moe_err e = MOE_ERR_INIT;
 	uint64_t failed = 0;
-	if (moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) || moe_run_overlap(&check, opt.overlap, &e))
+	for (int i = 0; i < opt.stop.n; i++)
+		if (!opt.stop.v[i][0])
+			return moe_usage(&tool, "--stop: nothing to end before");
+	if (moe_run_check_connect(opt.connect.v, opt.connect.n, &e) || moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) ||
+	    moe_run_overlap(&check, opt.overlap, &e))
 		return moe_usage(&tool, "%s", e.msg);
 	rc = route_open(&r, argv[0], &opt, &e);
 	if (!rc) {

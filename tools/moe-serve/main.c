@@ -1,5 +1,6 @@
 /* moe-serve: hold the experts of one device, or of each device of this host, and compute them for others. */
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/opts.h"
@@ -51,6 +52,14 @@ static int serve(const struct plan *p, struct moe_err *e)
 	return rc;
 }
 
+static bool is_endpoint(const char *bind, struct moe_err *e)
+{
+	char *first = moe_endpoint_nth(bind, 0, e);
+
+	free(first);
+	return first != NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct moe_err e = MOE_ERR_INIT;
@@ -67,6 +76,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--rank: '%s' is neither a rank nor env", opt.rank);
 	if (opt.ranks && !rank_range(opt.ranks, &first, &last))
 		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
+	if (opt.bind && !is_endpoint(opt.bind, &e))
+		return moe_usage(&tool, "--bind %s", e.msg);
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {
 		rc = serve(&plan, &e);
