@@ -96,7 +96,8 @@ echo '{"placement": [[0]]}' >p.json
 refuses "a placement of another model" 'p.json: placement: 1 layers' moe-shard --placement p.json synth:tiny-mixtral out2
 echo '{"expert_to_ep_rank": [0, 1, 2]}' >p.json
 refuses "a list that is too short" 'p.json: .*3 experts' moe-shard --placement p.json synth:tiny-mixtral out2
-refuses "no such placement" 'nothing.json: No such file' moe-shard --placement nothing.json synth:tiny-mixtral out2
+runs 2 "no such placement" moe-shard --placement nothing.json synth:tiny-mixtral out2
+has "says what there is" '--placement nothing.json: neither round-robin nor balanced' err
 echo '{"schema": 9}' >p.json
 refuses "a policy of the future" 'p.json: schema 9' moe-shard --policy p.json synth:tiny-mixtral out2
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "shard.h"
 
@@ -185,6 +186,12 @@ static const char *conflict(int operands)
 	return NULL;
 }
 
+/* What --placement may say, when no file has that name. */
+static bool is_placement(const char *word)
+{
+	return strcmp(word, "round-robin") == 0 || strcmp(word, "balanced") == 0 || moe_exists(word);
+}
+
 static int parse_quants(struct moe_err *e)
 {
 	int rc = arg.quant ? moe_quants_parse(arg.quant, &quants.quants, e) : 0;
@@ -221,6 +228,8 @@ int main(int argc, char **argv)
 		return rc;
 	if (conflict(argc))
 		return moe_usage(&tool, "%s", conflict(argc));
+	if (arg.placement && !is_placement(arg.placement))
+		return moe_usage(&tool, "--placement %s: neither round-robin nor balanced, and no such file", arg.placement);
 	if (parse_quants(&e))
 		return moe_usage(&tool, "%s", e.msg);
 	catch_signals();
