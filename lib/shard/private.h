@@ -133,14 +133,14 @@ struct moe_stage {
 	int lock, out_lock;          /* -1: none */
 };
 #define MOE_STAGE_INIT {NULL, NULL, false, -1, -1}
-/* Find out what is at `out` and make the folder to write in; left-overs of killed runs go.  may_replace: a shard set
- * may be there already. */
+/* Find out what is at `out` and make the folder to write in; left-overs of killed runs go.  Nothing or an empty folder
+ * may be there, or (may_replace) a shard set. */
 int moe_stage_open(const char *out, bool may_replace, struct moe_stage *s, struct moe_err *e);
 /* Like it, but look only. */
 int moe_stage_look(const char *out, bool may_replace, struct moe_stage *s, struct moe_err *e);
 /* Enough room for `bytes` more? */
 int moe_stage_space(const struct moe_stage *s, uint64_t bytes, struct moe_err *e);
-/* The folder becomes `out` (nothing was there before). */
+/* The folder becomes `out` (nothing or an empty folder was there before). */
 int moe_stage_rename(struct moe_stage *s, struct moe_err *e);
 /* Remove what was not committed and let go. */
 void moe_stage_close(struct moe_stage *s);

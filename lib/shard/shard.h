@@ -87,8 +87,8 @@ struct moe_shard_report {
 	struct moe_hash fingerprint;
 	uint64_t epoch;
 };
-/* Write the shard set of checkpoint c to folder `out`.  out does not exist: all goes to a sibling folder that is renamed.
- * out is a shard set: new data files beside the old ones, then the manifest's rename; files that have the same content
+/* Write the shard set of checkpoint c to folder `out`.  out does not exist or is
+ * empty: all goes to a sibling folder that is renamed. out is a shard set: new data files beside the old ones, then the manifest's rename; files that have the same content
  * are kept.  Anything else at out is refused.  Bounded memory (a few MiB a thread).  The space needed is checked first. */
 int moe_shard_write(const struct moe_checkpoint *c, const struct moe_placement *p, const struct moe_shard_options *o,
                     const char *out, struct moe_shard_report *report, struct moe_err *e);
@@ -96,7 +96,7 @@ int moe_shard_write(const struct moe_checkpoint *c, const struct moe_placement *
 int moe_shard_info(const char *dir, struct moe_buf *out, struct moe_err *e);
 /* Recompute every checksum.  MOE_E_SUM names the file, and the layer and expert when it is one's bytes. */
 int moe_shard_verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e);
-/* Back to a checkpoint folder (tensor bytes identical; fused tensors fused again); out must not exist. */
+/* Back to a checkpoint folder (tensor bytes identical; fused tensors fused again); out must not exist, or be empty. */
 int moe_shard_merge(const char *dir, const char *out, const struct moe_shard_options *o, struct moe_err *e);
 /* Remove data files and left-over temporary ones that the manifest does not name.  removed(name) per file, may be NULL. */
 int moe_shard_gc(const char *dir, bool dry_run, void (*removed)(void *ctx, const char *name, uint64_t bytes), void *ctx,

@@ -3,6 +3,7 @@
  *
  * A writer holds a lock on its folder.  What a killed one left is known by its name, by its number being free, and by
  * the lock, which the kernel let go. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -46,6 +47,33 @@ static char *without_slashes(const char *path, struct moe_err *e)
 	return moe_strndup(path, n, e);
 }
 
+/* A folder with nothing in it, which the rename can put another in place of. */
+static bool is_empty(const char *dir)
+{
+	const struct dirent *found;
+	DIR *d = moe_path_is_plain(last_part(dir)) ? opendir(dir) : NULL;
+	bool empty = d != NULL;
+
+	while (empty && (found = readdir(d)))
+		empty = strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0;
+	if (d)
+		closedir(d);
+	return empty;
+}
+
+/* Nothing is renamed over a mount point, and that is told before hours of writing. */
+static int check_mount(const char *out, const struct stat *st, struct moe_err *e)
+{
+	char *parent = parent_of(out, e);
+	struct stat above;
+	int rc = parent ? 0 : MOE_E_NOMEM;
+
+	if (parent && stat(parent, &above) == 0 && above.st_dev != st->st_dev)
+		rc = moe_fail(e, MOE_E_IO, "%s: is the root of a file system: name a new folder in it", out);
+	free(parent);
+	return rc;
+}
+
 static int look_at(const char *out, bool may_replace, bool *replaces, struct moe_err *e)
 {
 	struct stat st;
@@ -56,6 +84,8 @@ static int look_at(const char *out, bool may_replace, bool *replaces, struct moe
 			return 0;
 		return moe_fail_errno(e, "%s", out);
 	}
+	if (S_ISDIR(st.st_mode) && is_empty(out))
+		return check_mount(out, &st, e);
 	if (!may_replace)
 		return moe_fail(e, MOE_E_IO, "%s: exists already", out);
 	if (!moe_is_shards(out))

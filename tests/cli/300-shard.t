@@ -100,6 +100,12 @@ has "the next epoch" '"epoch":2' out
 runs 0 "verifies" moe-shard --verify rr
 [ "$(ls rr | grep -c '^base-')" -eq 1 ] && [ "$(ls rr | grep -c '^experts-')" -eq 5 ]
 ok $? "the same base is kept, new files lie beside the old"
+mkdir empty hollow
+runs 0 "a set in an empty folder" moe-shard --devices 3 --placement round-robin synth:tiny-mixtral empty/
+runs 0 "is whole" moe-shard --verify empty
+runs 0 "a checkpoint in one" moe-shard --merge empty hollow
+[ -f hollow/model.safetensors ] && [ -z "$(ls -d ./*tmp-* 2>/dev/null)" ]
+ok $? "is there, and nothing else"
 runs 0 "a set cut again in place" moe-shard --devices 3 --placement round-robin rr rr
 runs 0 "verifies too" moe-shard --verify rr
 runs 0 "--gc --dry-run" moe-shard --gc --dry-run rr

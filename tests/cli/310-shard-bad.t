@@ -103,7 +103,11 @@ refuses "a policy of the future" 'p.json: schema 9' moe-shard --policy p.json sy
 
 # ---- places
 mkdir -p there
+echo precious >there/file
 refuses "a folder that is no shard set is not replaced" 'there: exists and is not a shard set' moe-shard synth:tiny-mixtral there
+refuses "nor is it by a merge" 'there: exists already' moe-shard --merge set there
+[ "$(ls -A there)" = file ]
+ok $? "and is as it was"
 refuses "nor is a file" 'exists and is not' moe-shard synth:tiny-mixtral p.json
 refuses "nor anything by a merge" 'set: exists already' moe-shard --merge set set
 refuses "a set of another model is not replaced" 'config.json: differs' moe-shard synth:tiny-olmoe set
@@ -114,6 +118,7 @@ if [ "$(id -u)" -eq 0 ] && mkdir full && mount -t tmpfs -o size=64k tmpfs full 2
 	refuses "no room for a merge" 'needed, .* free' moe-shard --merge set full/out
 	[ -z "$(ls full)" ]
 	ok $? "and nothing is left"
+	refuses "an empty folder that is the root of a file system" 'full: is the root' moe-shard synth:tiny-mixtral full
 	umount full
 else
 	skip "no small file system to fill"

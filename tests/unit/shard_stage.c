@@ -112,8 +112,10 @@ static void what_is_no_shard_set_is_not_replaced(void **state)
 
 	(void)state;
 	mkdir(out, 0755);
+	touch(out, "notes");
 	assert_int_equal(moe_stage_open(out, true, &s, &e), MOE_E_IO);
 	assert_non_null(strstr(e.msg, "not a shard set"));
+	unlink(in_dir("out/notes"));
 	touch(out, "manifest.json");
 	assert_int_equal(moe_stage_open(out, false, &s, &e), MOE_E_IO);
 	unlink(in_dir("out/manifest.json"));
@@ -122,6 +124,31 @@ static void what_is_no_shard_set_is_not_replaced(void **state)
 	assert_int_equal(moe_stage_open(out, true, &s, &e), MOE_E_IO);
 	unlink(out);
 	assert_int_equal(moe_stage_open(in_dir("no/such/out"), true, &s, &e), MOE_E_MISSING);
+}
+
+static void an_empty_folder_is_replaced(void **state)
+{
+	struct moe_stage s;
+
+	(void)state;
+	for (int may_replace = 0; may_replace < 2; may_replace++) {
+		mkdir(out, 0755);
+		assert_int_equal(moe_stage_open(out, may_replace, &s, NULL), 0);
+		assert_false(s.replaces);
+		touch(s.dir, "manifest.json");
+		assert_int_equal(moe_stage_rename(&s, NULL), 0);
+		moe_stage_close(&s);
+		assert_true(moe_is_shards(out));
+		unlink(in_dir("out/manifest.json"));
+		rmdir(out);
+	}
+	mkdir(out, 0755); /* what comes into it meanwhile stays */
+	assert_int_equal(moe_stage_open(out, true, &s, NULL), 0);
+	touch(out, "notes");
+	assert_int_equal(moe_stage_rename(&s, NULL), MOE_E_IO);
+	moe_stage_close(&s);
+	assert_int_equal(unlink(in_dir("out/notes")), 0);
+	rmdir(out);
 }
 
 static void a_set_has_one_writer(void **state)
@@ -237,6 +264,7 @@ int main(void)
 		cmocka_unit_test(left_overs_have_a_dead_number),
 		cmocka_unit_test(a_stage_is_renamed_or_gone),
 		cmocka_unit_test(what_is_no_shard_set_is_not_replaced),
+		cmocka_unit_test(an_empty_folder_is_replaced),
 		cmocka_unit_test(a_set_has_one_writer),
 		cmocka_unit_test(only_our_left_overs_are_swept),
 		cmocka_unit_test(a_locked_folder_is_not_swept),
