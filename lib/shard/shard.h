@@ -65,6 +65,8 @@ struct moe_quant_plan {
 /* "plain" or "packed" (r64). */
 int moe_quant_plan_layout(const char *text, struct moe_quant_plan *out, struct moe_err *e);
 
+#define MOE_ALL (-2)                 /* in place of a device: everything */
+
 /* ---- writing ---- */
 
 struct moe_shard_options {
@@ -87,15 +89,17 @@ struct moe_shard_report {
 	struct moe_hash fingerprint;
 	uint64_t epoch;
 };
-/* Write the shard set of checkpoint c to folder `out`.  out does not exist or is
- * empty: all goes to a sibling folder that is renamed. out is a shard set: new data files beside the old ones, then the manifest's rename; files that have the same content
- * are kept.  Anything else at out is refused.  Bounded memory (a few MiB a thread).  The space needed is checked first. */
+/* Write the shard set of checkpoint c to folder `out`.  out does not exist or is empty: all goes to a sibling folder that
+ * is renamed.  out is a shard set: new data files beside the old ones, then the manifest's rename; files that have the
+ * same content are kept.  Anything else at out is refused.  Bounded memory (a few MiB a thread).  The space needed is
+ * checked first. */
 int moe_shard_write(const struct moe_checkpoint *c, const struct moe_placement *p, const struct moe_shard_options *o,
                     const char *out, struct moe_shard_report *report, struct moe_err *e);
 /* What is in a checkpoint or shard set, as pretty JSON. */
 int moe_shard_info(const char *dir, struct moe_buf *out, struct moe_err *e);
-/* Recompute every checksum.  MOE_E_SUM names the file, and the layer and expert when it is one's bytes. */
-int moe_shard_verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e);
+/* Recompute every checksum, or only those of the base and one device's file (MOE_E_RANGE: there is none), whatever other
+ * files there are; device MOE_ALL: of all.  MOE_E_SUM names the file, and the layer and expert when it is one's bytes. */
+int moe_shard_verify(const char *dir, int device, const struct moe_shard_options *o, struct moe_err *e);
 /* Back to a checkpoint folder (tensor bytes identical; fused tensors fused again); out must not exist, or be empty. */
 int moe_shard_merge(const char *dir, const char *out, const struct moe_shard_options *o, struct moe_err *e);
 /* Remove data files and left-over temporary ones that the manifest does not name.  removed(name) per file, may be NULL. */
@@ -125,7 +129,6 @@ int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct mo
  *
  * They are as kernels read them: what is coded in the layout plain is permuted to r64, and what has a `coding` of its own
  * becomes its dtype, by all cores, in memory of the set that is planned before (MOE_E_NOMEM with the numbers). */
-#define MOE_ALL (-2)
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);
 /* A line for the operator about weights that had to be made, into buf (>= 256); NULL: none had to. */
 const char *moe_source_made_words(const struct moe_source *s, char *buf, size_t cap);

@@ -10,6 +10,7 @@ typedef const struct moe_manifest_expert *row;
 struct check {
 	const char *dir;
 	const struct moe_manifest *man;
+	int device;               /* or MOE_ALL */
 	struct moe_map **maps;    /* [files] */
 	struct moe_flow *flows;   /* [files] */
 	struct moe_hash *files;   /* [files] as found */
@@ -17,6 +18,14 @@ struct check {
 	row *rows;                /* [experts] by file and offset */
 	struct moe_extent *v;     /* [2 experts + files] all flows' extents */
 };
+
+/* Is file i to be looked at?  Of one device: its own and the base, which are all that its host needs. */
+static bool wanted(const struct check *c, int i)
+{
+	int device = c->man->files[i].device;
+
+	return c->device == MOE_ALL || device == MOE_BASE || device == c->device;
+}
 
 static int by_offset(const void *a, const void *b)
 {
@@ -75,7 +84,8 @@ static int make_flows(struct check *c, struct moe_err *e)
 		size_t n = rows_of(c, i, from);
 
 		c->flows[i].v = v;
-		rc = make_flow(c, i, c->rows + from, n, e);
+		if (wanted(c, i))
+			rc = make_flow(c, i, c->rows + from, n, e);
 		from += n;
 		v += 2 * n + 1;
 	}
@@ -96,11 +106,11 @@ static int compare(const struct check *c, struct moe_err *e)
 		const struct moe_manifest_file *f = &c->man->files[i];
 		size_t n = rows_of(c, i, from);
 
-		for (size_t k = from; k < from + n; k++)
+		for (size_t k = from; wanted(c, i) && k < from + n; k++)
 			if (differs(&c->experts[c->rows[k] - c->man->experts], &c->rows[k]->hash))
 				return moe_fail(e, MOE_E_SUM, "%s: checksum differs (layer %d, expert %d)", f->name, c->rows[k]->layer,
 				                c->rows[k]->expert);
-		if (differs(&c->files[i], &f->hash))
+		if (wanted(c, i) && differs(&c->files[i], &f->hash))
 			return moe_fail(e, MOE_E_SUM, "%s: checksum differs", f->name);
 		from += n;
 	}
@@ -112,7 +122,7 @@ static int check_maps(const struct check *c, struct moe_err *e)
 	int rc = 0;
 
 	for (int i = 0; i < c->man->n_files && rc == 0; i++)
-		rc = moe_map_check(c->maps[i], e);
+		rc = c->maps[i] ? moe_map_check(c->maps[i], e) : 0;
 	return rc;
 }
 
@@ -128,11 +138,11 @@ static void check_free(struct check *c)
 	free(c->v);
 }
 
-static int verify_data(const char *dir, const struct moe_manifest *man, const struct moe_shard_options *o,
+static int verify_data(const char *dir, const struct moe_manifest *man, int device, const struct moe_shard_options *o,
                        struct moe_err *e)
 {
 	size_t files = (size_t)man->n_files, experts = (size_t)man->n_experts;
-	struct check c = {.dir = dir, .man = man};
+	struct check c = {.dir = dir, .man = man, .device = device};
 	int rc = MOE_E_NOMEM;
 
 	c.maps = moe_calloc(files, sizeof *c.maps, "file list", e);
@@ -179,7 +189,17 @@ static int verify_copied(const char *dir, const struct moe_json *json, struct mo
 	return rc;
 }
 
-int moe_shard_verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e)
+static int check_device(const char *dir, const struct moe_manifest *man, int device, struct moe_err *e)
+{
+	if (device == MOE_ALL)
+		return 0;
+	for (int i = 0; i < man->n_files; i++)
+		if (man->files[i].device == device)
+			return 0;
+	return moe_fail(e, MOE_E_RANGE, "%s: the set has no file of device %d", dir, device);
+}
+
+int moe_shard_verify(const char *dir, int device, const struct moe_shard_options *o, struct moe_err *e)
 {
 	struct moe_json *json = NULL;
 	struct moe_manifest man = {0};
@@ -190,8 +210,9 @@ int moe_shard_verify(const char *dir, const struct moe_shard_options *o, struct 
 		return moe_fail(e, MOE_E_MISSING, "%s: not a shard set (no " MOE_MANIFEST_NAME ")", dir);
 	rc = moe_model_open(dir, &m, e);
 	rc = rc ? rc : moe_manifest_read(dir, &m, &man, &json, e);
+	rc = rc ? rc : check_device(dir, &man, device, e);
 	rc = rc ? rc : verify_copied(dir, json, e);
-	rc = rc ? rc : verify_data(dir, &man, o, e);
+	rc = rc ? rc : verify_data(dir, &man, device, o, e);
 	moe_json_free(json);
 	moe_manifest_free(&man);
 	moe_model_free(&m);

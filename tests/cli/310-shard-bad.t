@@ -46,7 +46,13 @@ refuses "a file cut short" "$experts: has [0-9]+ bytes, the manifest says [0-9]+
 fresh
 rm "bad/$experts"
 refuses "a missing file" "$experts: No such file" moe-shard --verify bad
+runs 0 "which another device does without" moe-shard --verify --device 0 bad
+refuses "the device itself does not" "$experts: No such file" moe-shard --verify --device 1 bad
+refuses "a device that there is none of" 'no file of device 2' moe-shard --verify --device 2 set
+runs 2 "--device is for --verify" moe-shard --device 0 synth:tiny-mixtral out2
 refuses "a missing file when merging" "$experts: No such file" moe-shard --merge bad merged
+flip "bad/$base" 20
+refuses "a base that is damaged is no device's" "$base: checksum differs" moe-shard --verify --device 0 bad
 fresh
 echo ' ' >>bad/config.json
 refuses "a config.json that was edited" 'config.json: checksum differs' moe-shard --verify bad

@@ -251,9 +251,9 @@ static void stopping_leaves_what_was_there(void **state)
 	c.calls = 0;
 	assert_int_equal(cut(SPEC, 3, "out", &o, &e), MOE_E_CANCELLED);
 	assert_int_equal(entries(in_dir("out")), before);
-	assert_int_equal(moe_shard_verify(in_dir("out"), NULL, NULL), 0);
+	assert_int_equal(moe_shard_verify(in_dir("out"), MOE_ALL, NULL, NULL), 0);
 	c.calls = 0;
-	assert_int_equal(moe_shard_verify(in_dir("out"), &o, &e), MOE_E_CANCELLED);
+	assert_int_equal(moe_shard_verify(in_dir("out"), MOE_ALL, &o, &e), MOE_E_CANCELLED);
 	c.calls = 0;
 	assert_int_equal(moe_shard_merge(in_dir("out"), in_dir("merged"), &o, &e), MOE_E_CANCELLED);
 	assert_int_equal(entries(dir), 1);

@@ -9,13 +9,13 @@
 #include "base/log.h"
 #include "shard.h"
 
-static struct shard_args arg;
+static struct shard_args arg = {.device = -1};
 static struct moe_quant_plan quants = MOE_QUANT_PLAN_INIT;
 
 static const char *const usage[] = {
 	"moe-shard [--policy FILE | --devices N [--placement HOW]] [--quant TYPE] [--layout HOW] CHECKPOINT OUT",
 	"moe-shard --info DIR",
-	"moe-shard --verify SHARDS",
+	"moe-shard --verify [--device N] SHARDS",
 	"moe-shard --merge SHARDS OUT",
 	"moe-shard --gc [--dry-run] SHARDS",
 	NULL,
@@ -30,6 +30,7 @@ static const struct moe_opt options[] = {
 	{"importance", 0, MOE_OPT_STR, &arg.importance, "FILE", "what columns of weights matter, from moe-route --importance", 0, 0},
 	{"info", 0, MOE_OPT_FLAG, &arg.info, NULL, "what is in a checkpoint or shard set, as JSON", 0, 0},
 	{"verify", 0, MOE_OPT_FLAG, &arg.verify, NULL, "recompute checksums against the manifest", 0, 0},
+	{"device", 0, MOE_OPT_INT, &arg.device, "N", "with --verify: only this device's file and the base", 0, MOE_MAX_DEVICES - 1},
 	{"merge", 0, MOE_OPT_FLAG, &arg.merge, NULL, "make the checkpoint of a shard set, tensor bytes identical", 0, 0},
 	{"gc", 0, MOE_OPT_FLAG, &arg.gc, NULL, "remove data files that the manifest does not name", 0, 0},
 	{"dry-run", 0, MOE_OPT_FLAG, &arg.dry_run, NULL, "say what would be done, do nothing", 0, 0},
@@ -147,10 +148,11 @@ static int info(const char *dir, struct moe_err *e)
 
 static int verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e)
 {
-	int rc = moe_shard_verify(dir, o, e);
+	int rc = moe_shard_verify(dir, arg.device < 0 ? MOE_ALL : (int)arg.device, o, e);
 
 	if (rc == 0)
-		moe_log(MOE_INFO, "%s: all checksums agree", dir);
+		moe_log(MOE_INFO, arg.device < 0 ? "%s: all checksums agree" : "%s: the checksums of device %d and the base agree", dir,
+		        (int)arg.device);
 	return rc;
 }
 
@@ -171,6 +173,8 @@ static const char *conflict(int operands)
 		return "--policy, --devices, --placement, --quant and --layout belong to writing a shard set";
 	if (arg.importance && !arg.quant && !arg.policy)
 		return "--importance is for quantising: --quant is missing";
+	if (arg.device >= 0 && !arg.verify)
+		return "--device is what --verify may be limited to";
 	if (arg.dry_run && (arg.info || arg.verify || arg.merge))
 		return "--dry-run goes with writing and --gc";
 	if (arg.threads && (arg.info || arg.gc))

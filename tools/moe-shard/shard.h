@@ -7,7 +7,7 @@
 
 struct shard_args {
 	const char *policy, *placement, *quant, *layout, *importance;
-	int64_t devices, threads;
+	int64_t devices, device, threads; /* device: -1: all */
 	bool info, verify, merge, gc, dry_run;
 };
 
