@@ -93,7 +93,7 @@ reference() {
 	numerics "$5"
 	# shellcheck disable=SC2086
 	MOE_CPU=$best answers "$reference" $numerics --threads 1 --batch 1 --chunk 1 --no-prefix-cache
-	ok $? "$shape $values, experts $experts, rest $rest, $5: a plain run"
+	ok $? "$1 $2, experts $3, rest $4, $5: a plain run"
 	[ "$(grep -c '"logprobs":\[.*-[0-9]' "$reference")" -eq 17 ] # a prompt of one token has no score
 	ok $? "answers everything"
 }
