@@ -79,7 +79,7 @@ static bool parse_lists(struct lists *l, const char **wrong)
 	while (next_word(&text, word))
 		if (l->n_quants == LIST_MAX || !moe_quant_parse(word, &l->quant[l->n_quants++]))
 			return false;
-	*wrong = opt.rows;
+	*wrong = !l->n_shapes ? opt.shapes : !l->n_quants ? opt.quants : opt.rows;
 	l->n_m = moe_parse_int_list(opt.rows, 1, 65536, l->m, LIST_MAX);
 	return l->n_shapes && l->n_quants && l->n_m > 0;
 }
@@ -190,7 +190,10 @@ int bench_kernels_main(int argc, char **argv)
 	if (bench_format_parse(opt.format) < 0)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	if (!parse_lists(&l, &wrong))
-		return moe_usage(&tool, "%s: not such a list", wrong);
+		return moe_usage(&tool, "%s: not a list of %s", wrong,
+		                 wrong == opt.shapes   ? "shapes, as 3584x2048"
+		                 : wrong == opt.quants ? "f32, f16, bf16, q8, q4, q3 and q2"
+		                                       : "numbers from 1 to 65536");
 
 	struct moe_err e = MOE_ERR_INIT;
 	rc = run(&l, &e);
