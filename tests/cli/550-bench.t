@@ -59,6 +59,8 @@ runs 2 "a pair that is none" moe-bench -m $m --pg 8
 runs 2 "round trips without servers" moe-bench -m $m --net
 runs 2 "an unknown format" moe-bench -m $m -o xml
 runs 2 "no model" moe-bench
+runs 2 "a transport that is none" moe-bench -m $m --transport pigeon
+runs 2 "a transport to nobody" moe-bench -m $m --transport zmq
 runs 2 "a list that is none" moe-bench -m $m -p 8,x
 has "is named" '\-p 8,x' "$work/err"
 runs 2 "nothing to measure" moe-bench -m $m -p 0 -n 0

@@ -6,6 +6,7 @@
 
 static struct bench_options opt = {
 	.format = "md", .prompts = "512", .generates = "64", .batches = "1", .threads = "", .depths = "0", .repetitions = 5, .chunk = 512, .timeout = 30,
+	.transport = "auto", .busy_poll = MOE_BUSY_POLL,
 };
 
 static const char *const usage[] = {
@@ -40,6 +41,8 @@ static const struct moe_opt options[] = {
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
 	{"overlap", 0, MOE_OPT_STR, &opt.overlap, "WHEN", "attention of half a step while servers compute the other: auto, on, off", 0, 0},
+	{"transport", 0, MOE_OPT_STR, &opt.transport, "HOW", "auto; zmq; shm: refuse servers that share no memory (auto)", 0, 0},
+	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for answers in shared memory so long before sleeping (20)", 0, 1000000},
 	{"wire", 0, MOE_OPT_STR, &opt.wire, "TYPE", "hidden states to and from servers: f32, f16 or bf16 (f32)", 0, 0},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{0},
@@ -73,6 +76,10 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	if (opt.net && !opt.hosts && !opt.connect.n)
 		return moe_usage(&tool, "--net needs servers (--hosts or --connect)");
+	if (moe_transport_parse(opt.transport) < 0)
+		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
+	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO && !opt.hosts && !opt.connect.n)
+		return moe_usage(&tool, "--transport %s needs servers (--hosts or --connect)", opt.transport);
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct bench_plan plan;
