@@ -102,4 +102,8 @@ done
 [ $tries -lt 100 ]
 ok $? "and the memory of both is given back"
 serve_stop
+for o in "--busy-poll 0" --presum --mixed-numerics; do
+	runs 2 "$o without servers" moe-route $o -p And -n 1 synth:tiny-mixtral
+	has "says what it needs" "needs servers" "$work/err"
+done
 finish

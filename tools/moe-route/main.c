@@ -74,6 +74,18 @@ void route_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* An option that was given and means nothing without servers, or NULL. */
+static const char *of_servers(void)
+{
+	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO)
+		return "--transport";
+	if (opt.busy_poll != MOE_BUSY_POLL)
+		return "--busy-poll";
+	if (opt.presum)
+		return "--presum";
+	return opt.mixed_numerics ? "--mixed-numerics" : NULL;
+}
+
 int main(int argc, char **argv)
 {
 	int rc = moe_opts_parse(&tool, &argc, argv);
@@ -83,8 +95,9 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, argc ? "one SHARDS at a time" : "which SHARDS? (a shard set, a checkpoint folder, or synth:NAME)");
 	if (moe_transport_parse(opt.transport) < 0)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
-	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO && !opt.hosts && !opt.connect.n)
-		return moe_usage(&tool, "--transport %s needs servers (--hosts or --connect)", opt.transport);
+	const char *remote = of_servers();
+	if (remote && !opt.hosts && !opt.connect.n)
+		return moe_usage(&tool, "%s needs servers (--hosts or --connect)", remote);
 	if (opt.prompt && opt.score)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
 	if (opt.importance && (opt.hosts || opt.connect.n))
