@@ -1,4 +1,8 @@
-/* Plans: which device holds which expert, and the policy file that says so (moe-policy(5)). */
+/* Plans: hardware, the roofline model over it, the search for a policy, the simulator that plays a schedule, which device
+ * holds which expert, and the policy file that says so (moe-policy(5)).
+ *
+ * Facts: Cao et al., "MoE-Lightning" (arXiv 2411.11217) for the model, the search and the schedules; DeepSeek's EPLB for
+ * placement over equal devices. */
 #ifndef MOE_PLAN_H
 #define MOE_PLAN_H
 
@@ -9,9 +13,237 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "schedule/schedule.h"
 
 #define MOE_MAX_DEVICES 4096
 #define MOE_POLICY_SCHEMA 1
+
+struct moe_usage;        /* how often each expert was used */
+struct moe_placement;
+struct moe_coactivation; /* which experts tokens choose together */
+
+/* ---- hardware ---- */
+
+#define MOE_MAX_LEVELS 8
+#define MOE_MAX_LINKS 32
+#define MOE_MAX_HOSTS 1024
+
+/* Types that a processor has a rate for. */
+enum moe_flops { MOE_FLOPS_F32, MOE_FLOPS_F16, MOE_FLOPS_BF16, MOE_FLOPS_I8, MOE_FLOPS_TYPES };
+/* Kernels whose own rates a profile may have ("kernels" in moe-policy(5)), where arithmetic and memory alone promise too
+ * much: products with a matrix of that quant (by moe_quant), and attention. */
+#define MOE_KERNEL_ATTENTION MOE_QUANTS
+#define MOE_KERNELS (MOE_QUANTS + 1)
+struct moe_kernel_roof {
+	double flops;                /* FLOP/s with many rows; 0: not known, the level's rate counts */
+	double bandwidth;            /* bytes/s with one row; 0: not known */
+};
+/* A memory and the processors beside it.  All numbers are of one of the `count` devices. */
+struct moe_memory_level {
+	char name[16];               /* "gpu", "cpu", "disk" */
+	int count;
+	double memory;               /* bytes */
+	double bandwidth;            /* bytes/s that its processor reads; 0 where there is none: a disk */
+	double flops[MOE_FLOPS_TYPES]; /* 0: not that type; a processor that lacks a type uses the next wider one */
+	double call;                 /* seconds that any kernel takes at least: launch, barrier */
+	struct moe_kernel_roof kernels[MOE_KERNELS];
+};
+struct moe_link {
+	int from, to;                /* levels */
+	double bandwidth, latency;   /* bytes/s, seconds */
+	bool shared;                 /* one for all devices, else each has its own */
+};
+struct moe_hardware {
+	char name[64];
+	int n_levels, n_links;
+	struct moe_memory_level levels[MOE_MAX_LEVELS];  /* fastest first; the last with a processor is the host, "cpu" */
+	struct moe_link links[MOE_MAX_LINKS];
+	double network_bandwidth, network_latency; /* 0: none */
+};
+struct moe_fleet {
+	struct moe_hardware *hosts;  /* the first is where moe-route runs */
+	int n;
+};
+/* A profile or a fleet, checked: names that occur once, at least one level with a processor, all numbers positive and
+ * finite, links between levels that exist.  Numbers that are a thousand times off what exists are warned of through moe_log
+ * ("gpu bandwidth 322 bytes/s: is it in GB/s?").  MOE_E_INPUT names key and host. */
+int moe_fleet_from_json(const struct moe_json *j, const char *what, struct moe_fleet *out, struct moe_err *e);
+void moe_fleet_free(struct moe_fleet *f);
+/* By name ("t4", "a100-80", "epyc-2s", ... and "NAMExN" for N GPUs in it, "A+B" for a fleet); MOE_E_MISSING suggests the
+ * nearest.  moe_hardware_names: NULL-terminated. */
+int moe_hardware_named(const char *name, struct moe_fleet *out, struct moe_err *e);
+const char *const *moe_hardware_names(void);
+/* KEY=VALUE on all hosts, or HOST:KEY=VALUE: gpu.memory=15GiB, gpu.count=4, cpu.flops.f32=0.8e12, link.cpu-gpu.bandwidth=16GiB,
+ * network=10Gb/s, host_memory=184GiB (= cpu.memory).  Units: K M G T (1000), Ki Mi Gi Ti, B, B/s, b/s, FLOP/s, s, ms, us. */
+int moe_hardware_set(struct moe_fleet *f, const char *assignment, struct moe_err *e);
+void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w); /* the profile, one JSON value */
+/* Index of the level of that name; -1: none. */
+int moe_level_find(const struct moe_hardware *h, const char *name);
+/* The link between two levels; NULL: none. */
+const struct moe_link *moe_link_find(const struct moe_hardware *h, int from, int to);
+/* FLOP/s of one device of a level in that type, or the next wider one it has. */
+double moe_level_flops(const struct moe_memory_level *l, enum moe_flops t);
+
+/* ---- workload ---- */
+
+struct moe_workload {
+	char name[64];
+	double prompt_mean, prompt_max, generate; /* tokens */
+	bool padded;                 /* every prompt takes prompt_max */
+};
+int moe_workload_from_json(const struct moe_json *j, const char *what, struct moe_workload *out, struct moe_err *e);
+/* "mtbench" (77, 418), "helm-reasoning" (242, 256, 50), "helm-summarization" (1693, 1984, 64), "chat", "batch"...; the
+ * nearest is suggested. */
+int moe_workload_named(const char *name, struct moe_workload *out, struct moe_err *e);
+const char *const *moe_workload_names(void);
+double moe_workload_prompt(const struct moe_workload *w); /* tokens a prompt takes: the mean, or the longest when padded */
+
+/* ---- the model: Hierarchical Roofline (MoE-Lightning, arXiv 2411.11217, section 3) ---- */
+
+enum moe_variant { MOE_VARIANT_FULL, MOE_VARIANT_PAPER };
+/* What the paper's authors changed by hand: how much of the residual stream stays on the GPU during prefill. */
+enum moe_residual { MOE_RESIDUAL_WHOLE_BATCH, MOE_RESIDUAL_PER_MICRO_BATCH };
+
+enum moe_op_kind {
+	MOE_OP_QKV, MOE_OP_ATTENTION, MOE_OP_O, MOE_OP_GATE, MOE_OP_EXPERTS, MOE_OP_SHARED, MOE_OP_DENSE, MOE_OP_EMBED, MOE_OP_HEAD,
+	MOE_OPS
+};
+const char *moe_op_name(enum moe_op_kind k);
+
+/* The question: what is asked of the model, besides a policy. */
+struct moe_setting {
+	const struct moe_model *model;
+	const struct moe_hardware *hardware;
+	struct moe_workload workload;
+	struct moe_quants quants;    /* MOE_Q_KEEP: bf16 */
+	int kv_bytes;                /* of one K or V element: 2; 1 for q8, 4 for f32 */
+	bool exact;                  /* activations stay f32: coded weights are multiplied as f32 too */
+	enum moe_variant variant;
+	enum moe_residual residual;  /* paper variant only */
+	double reserve;              /* share of every memory that is left alone; 0: the variant's own (paper 0.14 and 0.2) */
+	const struct moe_usage *usage; /* how tokens choose experts; NULL: uniformly */
+	/* Experts on a fleet: time and places of what is not here.  NULL: all in this host. */
+	const struct moe_fleet *fleet;
+	const struct moe_placement *placement;
+};
+
+/* The answer's free part: what a search chooses. */
+struct moe_execution {
+	enum moe_schedule schedule;
+	int64_t batch, micro_batch;  /* sequences; micro-batches: batch / micro_batch, rounded up */
+	int64_t prefill_micro_batch; /* sequences; full variant */
+	int attention_on, ffn_on;    /* levels */
+	double weights[MOE_MAX_LEVELS], kv[MOE_MAX_LEVELS]; /* shares of routed experts, and of the KV cache; each adds up to 1 */
+};
+
+#define MOE_TERMS 16
+struct moe_term {
+	char name[24];
+	double amount;               /* seconds, or bytes */
+};
+struct moe_sum {                 /* a total made of named terms */
+	double total;
+	int n;
+	struct moe_term terms[MOE_TERMS];
+};
+/* One layer (the mean over layers of all kinds) in one pass of the batch. */
+struct moe_layer_time {
+	struct moe_sum lanes[MOE_LANES]; /* seconds that each lane is busy */
+	double seconds;              /* the layer: the longest lane, and what cannot overlap it */
+	enum moe_lane bottleneck;
+};
+struct moe_level_memory {
+	struct moe_sum used;         /* bytes */
+	double available;            /* bytes, the reserve taken off */
+};
+struct moe_prediction {
+	struct moe_layer_time decode, prefill;
+	double step_seconds;         /* one decode step of the batch: layers, embedding, head, sampling */
+	double prefill_seconds;      /* of the whole batch */
+	double decode_tokens_per_second, prefill_tokens_per_second;
+	double tokens_per_second;    /* generated, prefill's time included (paper variant: as the paper counts, without) */
+	double first_token_seconds;  /* of a batch */
+	struct moe_level_memory memory[MOE_MAX_LEVELS];
+	bool fits;                   /* every level's used <= available */
+};
+/* The time and memory of one policy.  Always computes memory, also where it does not fit.  MOE_E_INPUT: the execution
+ * makes no sense (a level that has no processor, shares that do not add up, a link that is missing). */
+int moe_predict(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out, struct moe_err *e);
+
+/* One operation of a layer (or of the ends) for `rows` tokens that see `context` positions: what it computes, and what it
+ * reads and writes at the level that does it. */
+struct moe_op {
+	enum moe_op_kind kind;
+	double flops;
+	double weights;              /* bytes; of the experts those that `rows` tokens are expected to touch */
+	double kv;                   /* bytes */
+	double activations;          /* bytes */
+	enum moe_flops type;
+	int kernel;                  /* index into moe_memory_level.kernels */
+};
+/* Which it has in that layer; out[MOE_OPS], *n.  layer -1: embedding and head. */
+void moe_layer_ops(const struct moe_setting *s, int layer, double rows, double context, struct moe_op *out, int *n);
+/* Expected distinct experts that `rows` tokens touch: uniformly E (1 - (1 - k/E)^rows), by usage sum of 1 - (1 - p_e)^rows. */
+double moe_distinct_experts(const struct moe_setting *s, int layer, double rows);
+
+/* The Hierarchical Roofline itself, of FLOP/byte at level i (which computes) and level j (whence data comes; j = i: there). */
+struct moe_roofline {
+	double attainable;           /* FLOP/s: equations 7 and 8 */
+	double p1;                   /* equation 9: below it (FLOP/byte at j) compute at j; infinite: always there */
+	double p2;                   /* equation 10: below it the link binds */
+	double balance;              /* equation 11: FLOP/byte at j at which memory at i and the link bind alike */
+	const char *binds;           /* "compute", "memory", "link" */
+};
+int moe_roofline(const struct moe_hardware *h, enum moe_flops t, int i, int j, double intensity_i, double intensity_j,
+                 struct moe_roofline *out, struct moe_err *e);
+
+/* ---- search ---- */
+
+enum moe_objective { MOE_MOST_THROUGHPUT, MOE_LEAST_LATENCY };
+struct moe_search {
+	enum moe_objective objective;
+	double latency_bound;        /* seconds of a decode step at most; 0: none */
+	int schedule;                /* an enum moe_schedule, or -1: any */
+	bool any_quant;              /* may choose quants by itself among `quant`s that the kernels have, bf16 to q4 */
+	int64_t batch, micro_batch;  /* fixed; 0: free */
+	int attention_on, ffn_on;    /* fixed levels; -1: free */
+	int64_t max_batch;           /* 0: none but memory and 65536 */
+};
+#define MOE_SEARCH_INIT {MOE_MOST_THROUGHPUT, 0, -1, false, 0, 0, -1, -1, 0}
+struct moe_found {
+	struct moe_execution execution;
+	struct moe_prediction prediction;
+	struct moe_quants quants;
+	int64_t tried;               /* executions that were predicted */
+};
+/* The best policy.  paper: the authors' enumeration of micro-batches (1, 2, 3, 4, then by 32) and their number, and the
+ * closed form of the resident share; full: see search.c for what is enumerated and what Cbc solves.
+ * MOE_E_RANGE: nothing fits; the message has the numbers of the smallest setting and the smallest change that would fit
+ * ("needs 93.1 GiB of host memory at batch 1, 62.0 available; q4 experts would fit"). */
+int moe_search(const struct moe_setting *s, const struct moe_search *how, struct moe_found *out, struct moe_err *e);
+
+/* ---- the simulator ---- */
+
+/* Plays a graph: how long each task takes and when it runs. */
+typedef double moe_task_seconds(void *ctx, const struct moe_task *t);
+struct moe_timeline {
+	double *begin, *end;         /* [graph.n] seconds */
+	double makespan;
+	double busy[MOE_LANES];      /* seconds */
+	double step_seconds;         /* of a step once it is under way: the mean distance of the last steps' ends, the first left out */
+};
+int moe_play(const struct moe_graph *g, moe_task_seconds *seconds, void *ctx, struct moe_timeline *out, struct moe_err *e);
+void moe_timeline_free(struct moe_timeline *t);
+/* Play a schedule at the predicted durations of its tasks (setting and execution say which; decode or prefill). */
+int moe_simulate(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
+                 struct moe_timeline *out, struct moe_err *e);
+/* Chrome's trace format (chrome://tracing, Perfetto): one process, a thread per lane. */
+int moe_timeline_chrome(const struct moe_graph *g, const struct moe_timeline *t, struct moe_buf *out, struct moe_err *e);
+/* A picture of seconds [from, to). */
+int moe_timeline_svg(const struct moe_graph *g, const struct moe_timeline *t, double from, double to, const char *title,
+                     struct moe_buf *out, struct moe_err *e);
+
+/* ---- devices and placements ---- */
 
 struct moe_device {
 	char host[256];              /* "" or a name */
@@ -60,6 +292,43 @@ int moe_placement_fits(const struct moe_placement *p, const struct moe_device *d
 int moe_placement_from_json(const struct moe_json *j, const char *what, const struct moe_model *m, int devices,
                             struct moe_placement *out, struct moe_err *e);
 void moe_placement_write(const struct moe_placement *p, struct moe_jw *w); /* the JSON array */
+
+/* ---- placing experts over unlike devices ---- */
+
+/* What a token's routing weighs: load[layer][expert], tokens a second or any count.  From usage, or all 1. */
+struct moe_place_problem {
+	const struct moe_model *model;
+	const struct moe_device *devices;   /* memory (0: enough), speed, host: devices of one host are a node */
+	int n;
+	moe_expert_bytes *bytes;
+	void *ctx;
+	const struct moe_usage *usage;      /* NULL: every expert is used alike */
+	int replicas;                       /* copies a layer beyond the first of each expert; -1: as many as pay and fit */
+	int groups;                         /* expert groups a layer that stay on one node; 0: none */
+	const struct moe_placement *before; /* where experts lie now; NULL: nowhere */
+	double move_cost;                   /* of moving one expert, in tokens of load; 0: moves are free */
+	const struct moe_coactivation *together; /* NULL: no matter */
+	double together_weight;             /* tokens of load that one server fewer for a token is worth */
+};
+/* Every expert at least once, no device twice for one expert, no memory exceeded, the largest finishing time (load / speed)
+ * of a layer small.  MOE_E_RANGE: does not fit, with the numbers and the expert that fits nowhere. */
+int moe_place_fleet(const struct moe_place_problem *p, struct moe_placement *out, struct moe_err *e);
+/* How a layer's load lies over the devices when each copy of an expert takes an equal share of its load. */
+struct moe_balance {
+	double max, mean;                   /* of load / speed */
+	double imbalance, balancedness;     /* max/mean - 1; mean/max */
+	double servers;                     /* mean number of devices that a token reaches; 0 without a coactivation */
+};
+void moe_placement_balance(const struct moe_placement *p, const struct moe_place_problem *q, int layer, struct moe_balance *out);
+/* Experts whose set of devices differs. */
+int64_t moe_placement_moves(const struct moe_placement *before, const struct moe_placement *after);
+
+/* For other engines. */
+enum moe_export { MOE_EXPORT_VLLM, MOE_EXPORT_TENSORRT_LLM, MOE_EXPORT_LLAMA_CPP, MOE_EXPORT_HOSTS };
+int moe_placement_export(enum moe_export to, const struct moe_model *m, const struct moe_device *devices, int n,
+                         const struct moe_placement *p, struct moe_buf *out, struct moe_err *e);
+
+/* ---- policy files ---- */
 
 /* A hardware profile or fleet as devices: every host's cpu level, or gpus once they serve (moe-policy(5)). */
 int moe_devices_from_json(const struct moe_json *hardware, const char *what, struct moe_device **out, int *n, struct moe_err *e);
