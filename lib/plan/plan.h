@@ -34,10 +34,16 @@ enum moe_flops { MOE_FLOPS_F32, MOE_FLOPS_F16, MOE_FLOPS_BF16, MOE_FLOPS_I8, MOE
  * much: products with a matrix of that quant (by moe_quant), and attention. */
 #define MOE_KERNEL_ATTENTION MOE_QUANTS
 #define MOE_KERNELS (MOE_QUANTS + 1)
+#define MOE_KERNEL_ROWS 12
+/* Measured: with rows[i] rows at once, bandwidth[i] bytes a second of weights (attention: of keys and values) are done with.
+ * Between, by the logarithms; below the first as the first, beyond the last in proportion to 1 / rows. */
 struct moe_kernel_roof {
-	double flops;                /* FLOP/s with many rows; 0: not known, the level's rate counts */
-	double bandwidth;            /* bytes/s with one row; 0: not known */
+	int n;                       /* 0: not known, memory and arithmetic of the level count */
+	double rows[MOE_KERNEL_ROWS]; /* ascending, from 1 on */
+	double bandwidth[MOE_KERNEL_ROWS];
 };
+/* Bytes a second at so many rows; 0: not known. */
+double moe_kernel_bandwidth(const struct moe_kernel_roof *k, double rows);
 /* A memory and the processors beside it.  All numbers are of one of the `count` devices. */
 struct moe_memory_level {
 	char name[16];               /* "gpu", "cpu", "disk" */
