@@ -78,6 +78,9 @@ has "is named" '--bind udp://x:1: an endpoint begins with tcp:// or ipc://' "$wo
 chmod 777 "$work"
 refuses "a socket where others may write" 'others may write' timeout 60 moe-serve --bind "ipc://$work/s" synth:tiny-mixtral
 chmod 700 "$work"
+runs 2 "nodes that are no list" timeout 60 moe-serve --numa x synth:tiny-mixtral
+has "are named" "'x' is neither auto, off nor a list of nodes" "$work/err"
+refuses "a node this machine has not" '--numa 0,1023: there is no node' timeout 60 moe-serve --numa 0,1023 synth:tiny-mixtral
 echo precious >"$work/precious"
 refuses "a ready file that is another file" 'is not a ready file' \
 	timeout 60 moe-serve --ready-file "$work/precious" synth:tiny-mixtral
@@ -188,6 +191,62 @@ start ports --bind tcp://127.0.0.1:0 --insecure "$work/shards"
 ok $? "each rank has a port of its own"
 kill -TERM "$server"
 ends 0 "ports: ends with 0"
+
+# ---- nodes
+
+# cores PID: those it may run on.
+cores() {
+	sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' "/proc/$1/status"
+}
+
+nodes=/sys/devices/system/node
+if [ "$(cat $nodes/online 2>/dev/null)" = 0 ]; then
+	start auto -v "$work/shards"
+	! grep -q '"node"' "$work/auto.out" && has "one node: nobody is bound, and -v says why" \
+		'bound to no node: there is 1 for 2 servers' "$work/auto.err"
+	kill -TERM "$server"
+	ends 0 "one node: ends with 0"
+	start named --rank 0 --numa 0 --threads 4096 -v synth:tiny-mixtral
+	has "a node that is asked for is in the ready line" '"node":0,' "$work/named.out"
+	has "and -v has its cores" 'bound to node 0 \([0-9]+ cores?: [0-9,-]+\)' "$work/named.err"
+	has "a server has no more threads than its node has cores" \
+		" $(sed -n 's/.*bound to node 0 (\([0-9]*\) core.*/\1/p' "$work/named.err") threads," "$work/named.err"
+	kill -TERM "$server"
+	ends 0 "--numa 0: ends with 0"
+else
+	skip "what one node does needs a machine of one node"
+fi
+
+# The machine as if it had two nodes, where a mount namespace of our own can be had.
+mkdir -p "$work/two-nodes/node0" "$work/two-nodes/node1"
+echo 0-1 >"$work/two-nodes/online"
+echo 0 >"$work/two-nodes/node0/cpulist"
+echo 1 >"$work/two-nodes/node1/cpulist"
+if [ "$(cores self | cut -c 1-3)" = 0-1 ] && unshare -rm mount --bind "$work/two-nodes" $nodes 2>/dev/null; then
+	cat >"$work/in-two" <<-EOF
+		mount --bind "$work/two-nodes" $nodes
+		exec $(command -v moe-serve) "\$@"
+	EOF
+	unshare -rm sh "$work/in-two" --ready-file "$work/nodes.hosts" -v "$work/shards" >"$work/nodes.out" 2>"$work/nodes.err" </dev/null &
+	server=$!
+	name=nodes
+	pids="$pids $server"
+	appears "$work/nodes.hosts"
+	ok $? "two nodes: both servers are ready"
+	for rank in 0 1; do
+		pid=$(sed -n "s/.*\"rank\":$rank,.*\"node\":$rank,\"pid\":\([0-9]*\)}/\1/p" "$work/nodes.out")
+		[ -n "$pid" ] && [ "$(cores "$pid")" = $rank ]
+		ok $? "two nodes: rank $rank runs on node $rank"
+	done
+	[ "$(grep -c ' 1 threads,' "$work/nodes.err")" -eq 2 ]
+	ok $? "two nodes: a thread for each core of a node"
+	kill -TERM "$server"
+	ends 0 "two nodes: ends with 0"
+	echo 0-x >"$work/two-nodes/online"
+	refuses "nodes that are asked for and cannot be read" 'node/online: not a list' unshare -rm sh "$work/in-two" --numa 0 "$work/shards"
+else
+	skip "a machine of two nodes needs two cores and a mount namespace"
+fi
 
 mv "$work/shards"/experts-0001-* "$work/"
 start own --rank 0 "$work/shards"

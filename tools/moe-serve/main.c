@@ -6,7 +6,7 @@
 #include "base/opts.h"
 #include "serve.h"
 
-static struct options opt = {.max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
+static struct options opt = {.numa = "auto", .max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
 
 static const struct moe_opt table[] = {
 	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as SLURM, MPI or LWS says", 0, 0},
@@ -17,6 +17,7 @@ static const struct moe_opt table[] = {
 	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "multiply quantised weights with f32, not int8 (as moe-route --exact)", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
+	{"numa", 0, MOE_OPT_STR, &opt.numa, "NODES", "bind servers to nodes in turn: auto, off, or a list (auto)", 0, 0},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
 	{"no-shm", 0, MOE_OPT_FLAG, &opt.no_shm, NULL, "share no memory with clients on this host", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for requests in shared memory so long before sleeping (20)", 0, 1000000},
@@ -78,6 +79,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
 	if (opt.bind && !is_endpoint(opt.bind, &e))
 		return moe_usage(&tool, "--bind %s", e.msg);
+	if (!nodes_word(opt.numa))
+		return moe_usage(&tool, "--numa: '%s' is neither auto, off nor a list of nodes such as 0,1", opt.numa);
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {
 		rc = serve(&plan, &e);

@@ -16,6 +16,7 @@
 struct one {
 	const struct plan *p;
 	int rank, experts;
+	const struct moe_node *node; /* that it is bound to, or NULL */
 	uint8_t *has;
 	struct moe_tensors *tensors;
 	struct moe_team *team;
@@ -93,7 +94,7 @@ static int open_compute(struct one *o, struct moe_err *e)
 	if (!rc && moe_source_made_words(p->source, words, sizeof words))
 		moe_log(MOE_INFO, "%s", words);
 	if (!rc)
-		rc = moe_team_new(plan_threads(p), &o->team, e);
+		rc = moe_team_new(plan_threads(p, o->rank, o->node), &o->team, e);
 	if (!rc)
 		rc = moe_backend_cpu(o->team, &p->numerics, &o->backend, e);
 	if (!rc)
@@ -118,8 +119,10 @@ static int open_server(struct one *o, struct moe_err *e)
 
 static int open_all(struct one *o, struct moe_err *e)
 {
-	int rc = list_experts(o, e);
+	int rc = nodes_bind(o->p, o->rank, &o->node, e); /* first: memory is then got from there */
 
+	if (!rc)
+		rc = list_experts(o, e);
 	if (!rc)
 		rc = open_compute(o, e);
 	return rc ? rc : open_server(o, e);
@@ -166,6 +169,10 @@ static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
 	moe_jw_int(&w, (int64_t)id->epoch);
 	moe_jw_key(&w, "numerics");
 	moe_jw_str(&w, id->numerics_text);
+	if (o->node) {
+		moe_jw_key(&w, "node");
+		moe_jw_int(&w, o->node->id);
+	}
 	moe_jw_key(&w, "pid");
 	moe_jw_int(&w, getpid());
 	moe_jw_end(&w);

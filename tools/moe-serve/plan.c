@@ -110,6 +110,8 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 	if (!rc && out->rank_from)
 		moe_log(MOE_INFO, "rank %d, from %s", out->first, out->rank_from);
 	if (!rc)
+		rc = nodes_choose(out, e);
+	if (!rc)
 		rc = check_memory(out, e);
 	if (!rc)
 		rc = identify(out, e);
@@ -121,6 +123,7 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 void plan_close(struct plan *p)
 {
 	moe_source_close(p->source);
+	moe_nodes_free(&p->nodes);
 	p->source = NULL;
 }
 
@@ -135,14 +138,16 @@ char *plan_endpoint(const struct plan *p, int rank, struct moe_err *e)
 	return moe_endpoint_nth(p->o.bind, i, e);
 }
 
-int plan_threads(const struct plan *p)
+int plan_threads(const struct plan *p, int rank, const struct moe_node *node)
 {
+	int cores = 1, servers = node ? nodes_sharers(p, rank) : p->neighbours;
 	cpu_set_t set;
-	int cores = 1;
 
-	if (p->o.threads)
-		return (int)p->o.threads;
-	if (sched_getaffinity(0, sizeof set, &set) == 0)
+	if (node)
+		cores = node->cores;
+	else if (sched_getaffinity(0, sizeof set, &set) == 0)
 		cores = CPU_COUNT(&set);
-	return cores > p->neighbours ? cores / p->neighbours : 1;
+	if (p->o.threads) /* more than it has cores would only wait for each other */
+		return node && p->o.threads > cores ? cores : (int)p->o.threads;
+	return cores > servers ? cores / servers : 1;
 }

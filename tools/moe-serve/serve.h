@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/numa.h"
 #include "net/net.h"
 #include "shard/shard.h"
 
@@ -13,10 +14,10 @@
 
 /* What was asked for, as the command line says it. */
 struct options {
-	const char *rank, *ranks, *bind, *advertise, *ready_file;
+	const char *rank, *ranks, *bind, *advertise, *ready_file, *numa;
 	bool insecure, exact, no_shm;
 	int64_t busy_poll;           /* microseconds */
-	int64_t threads;             /* 0: cores divided by the servers of this host */
+	int64_t threads;             /* 0: cores divided by the servers of this host, or node */
 	int64_t max_rows;
 };
 
@@ -31,15 +32,17 @@ struct plan {
 	int place;                   /* place of the first among the servers of this host */
 	int neighbours;              /* servers of this host */
 	const char *rank_from;       /* the environment variable that gave the rank, or NULL */
+	struct moe_nodes nodes;      /* servers are bound to them in turn; none: they are not bound */
+	bool must_bind;              /* it was asked for by name: a server that cannot be bound fails */
 };
 
 /* plan.c */
 /* Open the source, decide the ranks, and refuse what cannot work: before anything is loaded or started. */
 int plan_open(const struct options *o, const char *shards, struct plan *out, struct moe_err *e);
 void plan_close(struct plan *p);
-/* The endpoint to bind for a rank (caller frees), and the threads it computes with. */
+/* The endpoint to bind for a rank (caller frees), and the threads it computes with; node: that it is bound to, or NULL. */
 char *plan_endpoint(const struct plan *p, int rank, struct moe_err *e);
-int plan_threads(const struct plan *p);
+int plan_threads(const struct plan *p, int rank, const struct moe_node *node);
 /* Bytes of a rank's experts. */
 int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct moe_err *e);
 
@@ -48,6 +51,16 @@ int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct mo
 int rank_from_env(int *rank, const char **variable, int *place, int *neighbours, struct moe_err *e);
 /* "3" or "2-5". */
 bool rank_range(const char *text, int *first, int *last);
+
+/* nodes.c */
+/* "auto", "off" or a list of nodes? */
+bool nodes_word(const char *text);
+/* Which nodes p's servers are bound to, into p. */
+int nodes_choose(struct plan *p, struct moe_err *e);
+/* Bind this process to its rank's node.  *out: that node, or NULL when it stays unbound. */
+int nodes_bind(const struct plan *p, int rank, const struct moe_node **out, struct moe_err *e);
+/* How many of this host's servers share the node of a rank. */
+int nodes_sharers(const struct plan *p, int rank);
 
 /* one.c */
 /* Serve one rank until told to stop.  ready(ctx, endpoint) is called once it can be reached; a failure of it ends the
