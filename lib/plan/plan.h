@@ -205,6 +205,19 @@ int moe_roofline(const struct moe_hardware *h, enum moe_flops t, int i, int j, d
 
 /* ---- search ---- */
 
+/* A mixed-integer linear program: the least cost . x with row . x <= limit for every row and x >= 0; x[i] whole where
+ * `whole` says so. */
+#define MOE_LP_COLUMNS 24
+#define MOE_LP_ROWS 48
+struct moe_lp {
+	int columns, rows;
+	double cost[MOE_LP_COLUMNS];
+	double row[MOE_LP_ROWS][MOE_LP_COLUMNS], limit[MOE_LP_ROWS];
+	bool whole[MOE_LP_COLUMNS];
+};
+/* x[columns]; MOE_E_RANGE: there is none. */
+typedef int moe_lp_solve(void *ctx, const struct moe_lp *p, double *x, struct moe_err *e);
+
 enum moe_objective { MOE_MOST_THROUGHPUT, MOE_LEAST_LATENCY };
 struct moe_search {
 	enum moe_objective objective;
@@ -214,8 +227,10 @@ struct moe_search {
 	int64_t batch, micro_batch;  /* fixed; 0: free */
 	int attention_on, ffn_on;    /* fixed levels; -1: free */
 	int64_t max_batch;           /* 0: none but memory and 65536 */
+	moe_lp_solve *solve;         /* makes shares of weights whole experts; NULL: they stay fractions */
+	void *solve_ctx;
 };
-#define MOE_SEARCH_INIT {MOE_MOST_THROUGHPUT, 0, -1, false, 0, 0, -1, -1, 0}
+#define MOE_SEARCH_INIT {MOE_MOST_THROUGHPUT, 0, -1, false, 0, 0, -1, -1, 0, NULL, NULL}
 struct moe_found {
 	struct moe_execution execution;
 	struct moe_prediction prediction;
@@ -223,10 +238,27 @@ struct moe_found {
 	int64_t tried;               /* executions that were predicted */
 };
 /* The best policy.  paper: the authors' enumeration of micro-batches (1, 2, 3, 4, then by 32) and their number, and the
- * closed form of the resident share; full: see search.c for what is enumerated and what Cbc solves.
+ * closed form of the resident share; full: see search.c for what is enumerated and which linear programs are solved.
+ * The same question gets the same answer: of what is equally fast the smaller batch, then the earlier schedule.
  * MOE_E_RANGE: nothing fits; the message has the numbers of the smallest setting and the smallest change that would fit
  * ("needs 93.1 GiB of host memory at batch 1, 62.0 available; q4 experts would fit"). */
 int moe_search(const struct moe_setting *s, const struct moe_search *how, struct moe_found *out, struct moe_err *e);
+/* The same from $XDG_CACHE_HOME/moe-tools (~/.cache/moe-tools) when it was asked before; else searches and keeps the answer
+ * there.  *from_cache (may be NULL) tells which.  A cache that cannot be read or written is as none. */
+int moe_search_cached(const struct moe_setting *s, const struct moe_search *how, struct moe_found *out, bool *from_cache,
+                      struct moe_err *e);
+
+/* What the best policy would gain if one number of the hardware were better: the search redone with it. */
+struct moe_lever {
+	char name[40];               /* "gpu.memory", "link.cpu-gpu.bandwidth", "network.latency"; HOST: before it in a fleet */
+	double factor;               /* 1.1 or 2; of a latency its inverse */
+	double tokens_per_second;    /* of the best policy then */
+	double gain;                 /* relative to `found`: 0.08 is 8 % more */
+};
+#define MOE_LEVERS 256
+/* out[MOE_LEVERS]: every number that there is at +10 % and doubled, most gain first; *n of them. */
+int moe_search_sensitivity(const struct moe_setting *s, const struct moe_search *how, const struct moe_found *found,
+                           struct moe_lever *out, int *n, struct moe_err *e);
 
 /* ---- the simulator ---- */
 
