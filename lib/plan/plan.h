@@ -361,8 +361,12 @@ void moe_placement_balance(const struct moe_placement *p, const struct moe_place
 /* Experts whose set of devices differs. */
 int64_t moe_placement_moves(const struct moe_placement *before, const struct moe_placement *after);
 
-/* For other engines. */
-enum moe_export { MOE_EXPORT_VLLM, MOE_EXPORT_TENSORRT_LLM, MOE_EXPORT_LLAMA_CPP, MOE_EXPORT_HOSTS };
+/* For other engines, appended to `out`: "vllm" ({"expert_to_ep_rank": ...}: one copy an expert), "tensorrt-llm" (a load balancer's
+ * YAML: as many copies on every device), "llama.cpp" (-ot options, one a line: whole layers, in proportion to what the devices hold),
+ * "hosts" (HOST slots=N, as MPI and DeepSpeed have it), "slurm" (a host for each device).  MOE_E_UNSUPPORTED: the engine's format
+ * cannot say it, and where. */
+enum moe_export { MOE_EXPORT_VLLM, MOE_EXPORT_TENSORRT_LLM, MOE_EXPORT_LLAMA_CPP, MOE_EXPORT_HOSTS, MOE_EXPORT_SLURM };
+bool moe_export_named(const char *name, enum moe_export *out); /* false: no such format */
 int moe_placement_export(enum moe_export to, const struct moe_model *m, const struct moe_device *devices, int n,
                          const struct moe_placement *p, struct moe_buf *out, struct moe_err *e);
 
