@@ -165,48 +165,108 @@ static int open_temp(const char *path, char **temp, int *fd, struct moe_err *e)
 	int rc = moe_fail_errno(e, "%s", path);
 
 	free(*temp);
+	*temp = NULL;
 	return rc;
 }
 
-static int write_and_close(int fd, const void *data, size_t len, bool sync, const char *path, struct moe_err *e)
-{
-	int rc = moe_write_all(fd, data, len, path, e);
+struct moe_draft {
+	char *path, *temp;           /* temp NULL: what cannot be replaced, only written to */
+	int fd;
+};
 
-	if (rc == 0 && sync && fsync(fd) != 0)
-		rc = moe_fail_errno(e, "%s", path);
-	if (close(fd) != 0 && rc == 0)
-		rc = moe_fail_errno(e, "%s", path);
+/* The number in /dev/fd/N and its other names; -1: it is none.  Such a name is a link even when a regular file is open there: to
+ * put another file in its place would take it from everybody. */
+static int open_already(const char *path)
+{
+	static const char *const dirs[] = {"/dev/fd/", "/proc/self/fd/"};
+	static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+	int used = 0, n;
+
+	for (int i = 0; i < 3; i++)
+		if (strcmp(path, names[i]) == 0)
+			return i;
+	for (int i = 0; i < 2; i++)
+		if (strncmp(path, dirs[i], strlen(dirs[i])) == 0 && sscanf(path + strlen(dirs[i]), "%5d%n", &n, &used) == 1 &&
+		    n >= 0 && !path[strlen(dirs[i]) + (size_t)used])
+			return n;
+	return -1;
+}
+
+static int open_draft(struct moe_draft *d, struct moe_err *e)
+{
+	int already = open_already(d->path);
+	struct stat st;
+
+	if (already < 0 && (stat(d->path, &st) != 0 || S_ISREG(st.st_mode)))
+		return open_temp(d->path, &d->temp, &d->fd, e);
+	d->fd = already < 0 ? open(d->path, O_WRONLY | O_CLOEXEC) : fcntl(already, F_DUPFD_CLOEXEC, 0);
+	return d->fd < 0 ? moe_fail_errno(e, "%s", d->path) : 0;
+}
+
+int moe_draft_open(const char *path, struct moe_draft **out, struct moe_err *e)
+{
+	struct moe_draft *d = moe_calloc(1, sizeof *d, path, e);
+	int rc;
+
+	if (!d)
+		return MOE_E_NOMEM;
+	d->fd = -1;
+	d->path = moe_strdup(path, e);
+	rc = d->path ? open_draft(d, e) : MOE_E_NOMEM;
+	if (rc)
+		moe_draft_drop(d);
+	else
+		*out = d;
 	return rc;
 }
 
-/* A terminal or pipe (/dev/stdout) cannot be replaced, only written to. */
-static int write_device(const char *path, const void *data, size_t len, struct moe_err *e)
+int moe_draft_add(struct moe_draft *d, const void *data, size_t len, struct moe_err *e)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	return moe_write_all(d->fd, data, len, d->path, e);
+}
 
-	if (fd < 0)
-		return moe_fail_errno(e, "%s", path);
-	return write_and_close(fd, data, len, false, path, e);
+void moe_draft_drop(struct moe_draft *d)
+{
+	if (!d)
+		return;
+	if (d->fd >= 0)
+		close(d->fd);
+	if (d->temp)
+		unlink(d->temp);
+	free(d->temp);
+	free(d->path);
+	free(d);
+}
+
+int moe_draft_commit(struct moe_draft *d, struct moe_err *e)
+{
+	int rc = 0, closed;
+
+	if (d->temp && fsync(d->fd) != 0)
+		rc = moe_fail_errno(e, "%s", d->path);
+	closed = close(d->fd);
+	d->fd = -1;
+	if (rc == 0 && (closed != 0 || (d->temp && rename(d->temp, d->path) != 0)))
+		rc = moe_fail_errno(e, "%s", d->path);
+	if (rc == 0 && d->temp) {
+		free(d->temp);
+		d->temp = NULL;
+		rc = fsync_parent(d->path, e);
+	}
+	moe_draft_drop(d);
+	return rc;
 }
 
 int moe_write_file(const char *path, const void *data, size_t len, struct moe_err *e)
 {
-	struct stat st;
-	char *temp;
-	int fd, rc;
+	struct moe_draft *d;
+	int rc = moe_draft_open(path, &d, e);
 
-	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		return write_device(path, data, len, e);
-	rc = open_temp(path, &temp, &fd, e);
 	if (rc)
 		return rc;
-	rc = write_and_close(fd, data, len, true, path, e);
-	if (rc == 0 && rename(temp, path) != 0)
-		rc = moe_fail_errno(e, "%s", path);
-	if (rc)
-		unlink(temp);
-	else
-		rc = fsync_parent(path, e);
-	free(temp);
+	rc = moe_draft_add(d, data, len, e);
+	if (rc == 0)
+		return moe_draft_commit(d, e);
+	moe_draft_drop(d);
 	return rc;
 }

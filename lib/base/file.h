@@ -29,8 +29,17 @@ int moe_read_file(const char *path, size_t cap, char **data, size_t *len, struct
 int moe_read_regular(const char *path, size_t cap, char **data, size_t *len, struct moe_err *e);
 
 /* Write to PATH.tmp-PID (PATH.tmp-PID-N when that is taken), fsync, rename over PATH, fsync the folder.  On failure
- * nothing of it is left.  What is not a regular file (/dev/stdout) is written to, not replaced. */
+ * nothing of it is left.  What is not a regular file (a pipe), or is open already (/dev/stdout), is written to, not
+ * replaced. */
 int moe_write_file(const char *path, const void *data, size_t len, struct moe_err *e);
+
+/* The same in pieces: nothing is seen at PATH until the commit.  *out is ended by one of moe_draft_commit, which is where a
+ * failure of the last bytes shows, and moe_draft_drop (NULL is fine). */
+struct moe_draft;
+int moe_draft_open(const char *path, struct moe_draft **out, struct moe_err *e);
+int moe_draft_add(struct moe_draft *d, const void *data, size_t len, struct moe_err *e);
+int moe_draft_commit(struct moe_draft *d, struct moe_err *e);
+void moe_draft_drop(struct moe_draft *d);
 
 /* write(2) until all is written; EINTR and short writes handled. */
 int moe_write_all(int fd, const void *data, size_t len, const char *path, struct moe_err *e);

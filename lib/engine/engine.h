@@ -122,8 +122,18 @@ void moe_engine_cancel(struct moe_engine *g, uint64_t id);
 int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e);
 struct moe_engine_stats moe_engine_stats(const struct moe_engine *g);
 
-/* Called for every (layer, row) whose experts were computed, with its choice; for usage statistics and tests. */
-typedef void moe_route_fn(void *ctx, int layer, uint64_t id, int position, const int32_t *ids, const float *weights, int k);
+/* A row's choice in a layer. */
+struct moe_routing {
+	uint64_t id;                 /* of the request */
+	int position, layer;
+	bool prefill;                /* the position is one of the prompt's */
+	int k;
+	const int32_t *ids;          /* [k] ascending; valid while the callback runs */
+	const float *weights;        /* [k] after the gate's normalisation */
+};
+/* Called for every (layer, row) whose experts were computed; for usage statistics and tests.  Positions found in the KV cache are
+ * not computed. */
+typedef void moe_route_fn(void *ctx, const struct moe_routing *r);
 void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx);
 
 /* log(softmax(logits))[token], summed in double in index order. */

@@ -215,13 +215,17 @@ static void report_routes(const struct moe_decoder *d, const struct moe_pass *p,
 	if (!d->on_route)
 		return;
 	for (int i = part->first; i < part->first + part->n; i++) {
-		if (p->seq[i]->ended)
-			continue;
-		for (int r = 0; r < p->attn[i].rows; r++) {
-			size_t at = (size_t)(p->attn[i].row - part->row + r) * (size_t)b->k;
+		const struct moe_seq *s = p->seq[i];
+		struct moe_routing r = {.id = s->id, .layer = b->layer, .k = b->k};
 
-			d->on_route(d->ctx_route, b->layer, p->seq[i]->id, p->attn[i].pos + r, b->ids + at, b->weights + at,
-			            b->k);
+		for (int row = 0; row < p->attn[i].rows && !s->ended; row++) {
+			size_t at = (size_t)(p->attn[i].row - part->row + row) * (size_t)b->k;
+
+			r.position = p->attn[i].pos + row;
+			r.prefill = r.position < s->n_prompt;
+			r.ids = b->ids + at;
+			r.weights = b->weights + at;
+			d->on_route(d->ctx_route, &r);
 		}
 	}
 }

@@ -370,6 +370,65 @@ bool moe_export_named(const char *name, enum moe_export *out); /* false: no such
 int moe_placement_export(enum moe_export to, const struct moe_model *m, const struct moe_device *devices, int n,
                          const struct moe_placement *p, struct moe_buf *out, struct moe_err *e);
 
+/* ---- usage and traces ---- */
+
+#define MOE_USAGE_SCHEMA 1
+#define MOE_TRACE_SCHEMA 1
+
+/* How often each expert was used, moe-usage(5).  A count is a whole number; mass is the sum of the gate's weights. */
+struct moe_usage {
+	int layers;
+	int *experts;                /* [layers]; 0 for a dense layer */
+	double **prefill, **decode;  /* [layers][experts] tokens that chose the expert */
+	double **mass;               /* [layers][experts] over both */
+	char fingerprint[40];        /* of the weights that were run */
+	char model[32];              /* model_type */
+};
+/* All zero.  moe_usage_free frees the contents. */
+int moe_usage_new(const struct moe_model *m, const char *fingerprint, struct moe_usage *out, struct moe_err *e);
+void moe_usage_free(struct moe_usage *u);
+/* One token's choice in a layer: ids[k] within the layer's experts, weights[k].  Weights are rounded to multiples of 2^-24, so
+ * that mass is a sum without rounding and does not depend on the order of tokens up to 2^29 of them an expert. */
+void moe_usage_add(struct moe_usage *u, int layer, bool prefill, const int32_t *ids, const float *weights, int k);
+int moe_usage_print(const struct moe_usage *u, struct moe_buf *out, struct moe_err *e);
+int moe_usage_write(const struct moe_usage *u, const char *path, struct moe_err *e);
+/* What was written, for the same model.  MOE_E_INPUT says what differs: the type of model, its layers, a layer's experts.  The
+ * fingerprint is not compared: a quantised or a tuned model may be placed by the usage of another. */
+int moe_usage_from_json(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_usage *out,
+                        struct moe_err *e);
+int moe_usage_read(const char *path, const struct moe_model *m, struct moe_usage *out, struct moe_err *e);
+
+/* Which experts each token chose, moe-trace(5): a header, then a line for each (request, position, layer). */
+struct moe_trace_header {
+	int layers, experts, top_k;  /* experts and top_k: of the layer that has most */
+	char fingerprint[40], model[32];
+};
+struct moe_trace_line {
+	uint64_t request;            /* counted from 1 */
+	int position, layer;
+	bool prefill;
+	int n;
+	const int32_t *ids;          /* [n] ascending; a reader's is valid until the next call */
+};
+
+/* Nothing is seen at PATH before the commit.  The writer is ended by commit or drop (NULL is fine). */
+struct moe_trace_writer;
+int moe_trace_create(const char *path, const struct moe_model *m, const char *fingerprint, struct moe_trace_writer **out,
+                     struct moe_err *e);
+int moe_trace_put(struct moe_trace_writer *w, const struct moe_trace_line *l, struct moe_err *e);
+int moe_trace_commit(struct moe_trace_writer *w, struct moe_err *e);
+void moe_trace_drop(struct moe_trace_writer *w);
+
+/* A reader, line by line, in memory that does not grow with the file; a pipe will do.  With a model (not NULL) the header must be
+ * of it, as for moe_usage_from_json, and each line within its layer; without one, within the header.  Anything else is
+ * MOE_E_INPUT with the line's number, a last line that is not whole too. */
+struct moe_trace;
+int moe_trace_open(const char *path, const struct moe_model *m, struct moe_trace **out, struct moe_err *e);
+const struct moe_trace_header *moe_trace_header(const struct moe_trace *t);
+/* *more: false at the end, and then *out is not filled. */
+int moe_trace_next(struct moe_trace *t, struct moe_trace_line *out, bool *more, struct moe_err *e);
+void moe_trace_close(struct moe_trace *t);
+
 /* ---- policy files ---- */
 
 /* A hardware profile or fleet as devices: every host's cpu level, or gpus once they serve (moe-policy(5)). */

@@ -106,15 +106,14 @@ static void count_row(struct moe_meter *t, uint64_t id, int position)
 	t->last_id = id;
 }
 
-static void on_route(void *ctx, int layer, uint64_t id, int position, const int32_t *ids, const float *weights, int k)
+static void on_route(void *ctx, const struct moe_routing *r)
 {
 	struct moe_meter *t = ctx;
 
-	(void)weights;
-	if (layer == t->first_layer)
-		count_row(t, id, position);
-	for (int j = 0; j < k; j++) {
-		size_t at = (size_t)layer * (size_t)t->wide + (size_t)ids[j];
+	if (r->layer == t->first_layer)
+		count_row(t, r->id, r->position);
+	for (int j = 0; j < r->k; j++) {
+		size_t at = (size_t)r->layer * (size_t)t->wide + (size_t)r->ids[j];
 
 		for (int i = 0; i < MOE_ARITHMETICS; i++)
 			t->sum.operations[i] += t->experts[at].operations[i];

@@ -89,6 +89,17 @@ void moe_meter_step(struct moe_meter *t);
 void moe_meter_logits(struct moe_meter *t);
 struct moe_cost moe_meter_stop(struct moe_meter *t);
 
+/* ---- which experts its tokens chose ---- */
+
+/* Count every choice from now on, by moe_engine_on_route, for a file of usage and a trace (lib/plan; either path may be NULL; both
+ * stay the caller's).  Nothing is seen at the paths before moe_tally_end, which writes both and frees: the first failure
+ * is reported, also one of the trace in between.  Call it before the run is closed. */
+struct moe_tally;
+int moe_tally_new(struct moe_run *r, const char *usage, const char *trace, struct moe_tally **out, struct moe_err *e);
+int moe_tally_end(struct moe_tally *t, struct moe_err *e);
+
+/* ---- what its matrices were multiplied with ---- */
+
 /* Of a run that records: for every matrix that can be quantised the mean square of the inputs it met, column by column,
  * as a safetensors file of F32 vectors named as the checkpoint's matrices (an expert's as if its family had them one by
  * one).  Experts that no row chose get the mean over the layer's others.  MOE_E_INPUT: no text has been computed. */

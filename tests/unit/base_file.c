@@ -198,6 +198,46 @@ static void devices_are_written_not_replaced(void **state)
 	assert_int_equal(moe_write_file("/dev/full", "x", 1, NULL), MOE_E_IO);
 }
 
+/* A regular file too, when it is open already: another one in its place would not be the one that is open. */
+static void what_is_open_is_written_not_replaced(void **state)
+{
+	char name[32];
+	int fd = open(path, O_CREAT | O_RDWR, 0600);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "a", 1), 1);
+	for (int i = 0; i < 2; i++) {
+		snprintf(name, sizeof name, i ? "/dev/fd/%d" : "/proc/self/fd/%d", fd);
+		assert_int_equal(moe_write_file(name, "bc", 2, NULL), 0);
+	}
+	assert_int_equal(write(fd, "d", 1), 1);
+	close(fd);
+	assert_content("abcbcd");
+	assert_int_equal(moe_write_file("/dev/fd/9999", "x", 1, NULL), MOE_E_IO);
+	unlink(path);
+}
+
+static void draft_is_unseen_until_it_is_whole(void **state)
+{
+	struct moe_draft *d;
+
+	(void)state;
+	assert_int_equal(moe_write_file(path, "old", 3, NULL), 0);
+	assert_int_equal(moe_draft_open(path, &d, NULL), 0);
+	assert_int_equal(moe_draft_add(d, "ne", 2, NULL), 0);
+	assert_content("old");
+	assert_int_equal(moe_draft_add(d, "w", 1, NULL), 0);
+	assert_int_equal(moe_draft_commit(d, NULL), 0);
+	assert_content("new");
+	assert_int_equal(moe_draft_open(path, &d, NULL), 0);
+	assert_int_equal(moe_draft_add(d, "newer", 5, NULL), 0);
+	moe_draft_drop(d);
+	assert_content("new");
+	unlink(path);
+	assert_int_equal(entries(), 0);
+}
+
 static void names(void **state)
 {
 	static const char *const plain[] = {"a", "a.b", "...", ".hidden", "model 1.safetensors", "\xc3\xa9"};
@@ -272,6 +312,8 @@ int main(void)
 		cmocka_unit_test(no_folder_no_file),
 		cmocka_unit_test(temporary_name_may_be_taken),
 		cmocka_unit_test(devices_are_written_not_replaced),
+		cmocka_unit_test(what_is_open_is_written_not_replaced),
+		cmocka_unit_test(draft_is_unseen_until_it_is_whole),
 		cmocka_unit_test(names),
 		cmocka_unit_test(runtime_dir_is_private),
 	};

@@ -173,18 +173,19 @@ struct routes {
 	int seen[8][128];            /* [layer, position] of request 1 */
 };
 
-static void on_route(void *ctx, int layer, uint64_t id, int position, const int32_t *ids, const float *weights, int k)
+static void on_route(void *ctx, const struct moe_routing *r)
 {
 	struct routes *s = ctx;
 
-	assert_int_equal(k, s->m->layers[layer].ffn.gate.top_k);
-	for (int i = 0; i < k; i++) {
-		assert_in_range(ids[i], 0, s->m->layers[layer].ffn.experts - 1);
-		assert_true(i == 0 || ids[i] > ids[i - 1]);
-		assert_true(weights[i] >= 0.0f && weights[i] <= 1.0f);
+	assert_int_equal(r->k, s->m->layers[r->layer].ffn.gate.top_k);
+	for (int i = 0; i < r->k; i++) {
+		assert_in_range(r->ids[i], 0, s->m->layers[r->layer].ffn.experts - 1);
+		assert_true(i == 0 || r->ids[i] > r->ids[i - 1]);
+		assert_true(r->weights[i] >= 0.0f && r->weights[i] <= 1.0f);
 	}
-	if (id == 1)
-		s->seen[layer][position]++;
+	assert_int_equal(r->prefill, r->position < (r->id == 1 ? 20 : 7));
+	if (r->id == 1)
+		s->seen[r->layer][r->position]++;
 }
 
 static void routes_reported(void **state)

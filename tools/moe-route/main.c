@@ -24,6 +24,8 @@ static const struct moe_opt options[] = {
 	{"max-tokens", 'n', MOE_OPT_INT, &opt.max_tokens, "MAX", "tokens to generate (0, the default: to the end of the context)", 0, 1 << 24},
 	{"score", 0, MOE_OPT_FLAG, &opt.score, NULL, "no generation: log-probabilities of the given tokens", 0, 0},
 	{"importance", 0, MOE_OPT_STR, &opt.importance, "FILE", "write what matrices were multiplied with, for moe-shard --importance", 0, 0},
+	{"usage", 0, MOE_OPT_STR, &opt.usage, "FILE", "write how often each expert was used, for placing them", 0, 0},
+	{"trace", 0, MOE_OPT_STR, &opt.trace, "FILE", "write which experts each token chose, a line a token and layer", 0, 0},
 	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
 	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (8)", 1, 4096},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256)", 1, 65536},
@@ -120,8 +122,7 @@ int main(int argc, char **argv)
 	}
 	if (!rc)
 		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);
-	if (!rc && opt.importance)
-		rc = moe_run_write_importance(r.run, opt.importance, &e);
+	rc = route_write(&r, &opt, rc, &e);
 	if (r.run)
 		route_report(&r);
 	route_close(&r);

@@ -67,7 +67,23 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	const char *dir = moe_source_text_dir(r->run->source);
 	if (dir && (rc = moe_tokenizer_open(dir, &r->text, e)))
 		return rc;
-	return set_defaults(r, o, e);
+	rc = set_defaults(r, o, e);
+	if (!rc && (o->usage || o->trace))
+		rc = moe_tally_new(r->run, o->usage, o->trace, &r->tally, e);
+	return rc;
+}
+
+/* What was counted is true however the run ended; an error of the run comes before one of a file. */
+int route_write(struct route *r, const struct route_options *o, int rc, struct moe_err *e)
+{
+	if (!rc && o->importance)
+		rc = moe_run_write_importance(r->run, o->importance, e);
+	if (r->tally) {
+		int failed = moe_tally_end(r->tally, rc ? NULL : e);
+		r->tally = NULL;
+		rc = rc ? rc : failed;
+	}
+	return rc;
 }
 
 void route_close(struct route *r)

@@ -10,7 +10,7 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *importance, *hosts, *kv, *wire, *overlap, *transport;
+	const char *prompt, *importance, *usage, *trace, *hosts, *kv, *wire, *overlap, *transport;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
 	uint64_t kv_memory;
@@ -30,12 +30,15 @@ struct route_defaults {
 struct route {
 	struct moe_run *run;
 	struct moe_tokenizer *text;       /* NULL: the checkpoint has none */
+	struct moe_tally *tally;          /* NULL: neither --usage nor --trace */
 	struct route_defaults defaults;
 };
 
 /* Open the model, its tokenizer and its experts.  On failure what was opened is still route_close's to close. */
 int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e);
 void route_close(struct route *r);
+/* What --importance, --usage and --trace want of the run, which ended with rc; returns rc, or why a file could not be written. */
+int route_write(struct route *r, const struct route_options *o, int rc, struct moe_err *e);
 /* -v: what is in effect, on stderr. */
 void route_describe(const struct route *r);
 /* And, at the end, what was done. */
