@@ -75,19 +75,24 @@ struct moe_fleet {
  * ("gpu bandwidth 322 bytes/s: is it in GB/s?").  MOE_E_INPUT names key and host. */
 int moe_fleet_from_json(const struct moe_json *j, const char *what, struct moe_fleet *out, struct moe_err *e);
 void moe_fleet_free(struct moe_fleet *f);
-/* By name ("t4", "a100-80", "epyc-2s", ... and "NAMExN" for N GPUs in it, "A+B" for a fleet); MOE_E_MISSING suggests the
- * nearest.  moe_hardware_names: NULL-terminated. */
+/* By name: "epyc-2s" a host, "t4" a GPU in the host that goes with it, "t4x4" four of them, "t4x4@epyc-2s" in that host,
+ * "epyc-2s/10g" with that network, "A+B" a fleet, "3*A" three alike ("A", "A#2", "A#3").  MOE_E_MISSING suggests the
+ * nearest.  moe_hardware_names (GPUs, then hosts), moe_network_names: NULL-terminated. */
 int moe_hardware_named(const char *name, struct moe_fleet *out, struct moe_err *e);
 const char *const *moe_hardware_names(void);
+const char *const *moe_network_names(void);
 /* KEY=VALUE on all hosts, or HOST:KEY=VALUE: gpu.memory=15GiB, gpu.count=4, cpu.flops.f32=0.8e12, link.cpu-gpu.bandwidth=16GiB,
- * network=10Gb/s, host_memory=184GiB (= cpu.memory).  Units: K M G T (1000), Ki Mi Gi Ti, B, B/s, b/s, FLOP/s, s, ms, us. */
+ * network=10Gb/s, network.latency=50us, host_memory=184GiB (= cpu.memory).  Units: K M G T P (1000), Ki Mi Gi Ti, B, B/s,
+ * b/s, FLOP/s, s, ms, us, ns.  MOE_E_MISSING: no host has such a key, the nearest is suggested; MOE_E_INPUT: the value.  After a
+ * failure some hosts may have it and others not. */
 int moe_hardware_set(struct moe_fleet *f, const char *assignment, struct moe_err *e);
 void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w); /* the profile, one JSON value */
 /* Index of the level of that name; -1: none. */
 int moe_level_find(const struct moe_hardware *h, const char *name);
 /* The link between two levels; NULL: none. */
 const struct moe_link *moe_link_find(const struct moe_hardware *h, int from, int to);
-/* FLOP/s of one device of a level in that type, or the next wider one it has. */
+/* FLOP/s of one device of a level in that type, or the next wider one it has (f16 and bf16 stand in for each other; where
+ * there is no wider one, the next narrower); 0: nothing computes there. */
 double moe_level_flops(const struct moe_memory_level *l, enum moe_flops t);
 
 /* ---- workload ---- */
