@@ -25,6 +25,16 @@ static void write_model(const struct moe_model *m, const char *name, struct moe_
 	moe_jw_end(w);
 }
 
+/* Codes are packed when nothing else is said; what has no codes has no layout. */
+static const char *layout_of(const struct moe_device *d)
+{
+	enum moe_quant q;
+
+	if (d->layout[0])
+		return d->layout;
+	return d->quant[0] && moe_quant_parse(d->quant, &q) && moe_quant_is_coded(q) ? "packed" : "";
+}
+
 static void write_device(const struct moe_device *d, int index, struct moe_jw *w)
 {
 	moe_jw_obj(w);
@@ -39,7 +49,7 @@ static void write_device(const struct moe_device *d, int index, struct moe_jw *w
 	moe_jw_key(w, "quant");
 	moe_jw_str(w, d->quant);
 	moe_jw_key(w, "layout");
-	moe_jw_str(w, d->layout[0] ? d->layout : "plain");
+	moe_jw_str(w, layout_of(d));
 	moe_jw_end(w);
 }
 

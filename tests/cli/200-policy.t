@@ -5,6 +5,7 @@ cd "$work" || exit 1
 
 runs 0 "a known shape on four devices" moe-policy --model mixtral-8x7b --devices 4
 has "schema comes first" '^  "schema": 1' out
+has "without a quant there is no layout" '"layout": ""' out
 if command -v jq >/dev/null 2>&1; then
 	jq -e '(.devices | length) == 4 and (.placement | length) == 32 and (.placement | all(length == 8)) and
 	       ([.placement[][]] | group_by(.) | all(length == 64)) and (.placement | all(group_by(.) | all(length == 2)))' \

@@ -117,7 +117,7 @@ refuses "random codes of fused tensors" 'never coded' moe-shard synth:tiny-mixtr
 
 # A policy's devices.
 moe-policy --model tiny-mixtral --devices 2 >policy.json 2>err
-sed 's/"quant": ""/"quant": "q4"/; s/"layout": "plain"/"layout": "packed"/' policy.json >q4.json
+sed 's/"quant": ""/"quant": "q4"/' policy.json >q4.json
 runs 0 "a policy's quant" moe-shard --policy q4.json synth:tiny-mixtral by-policy
 (cd by-policy && ls -- experts*) >a
 (cd tiny-mixtral.q4.2 && ls -- experts*) >b

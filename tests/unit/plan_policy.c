@@ -135,7 +135,7 @@ static int read_policy(const char *text, size_t len, const struct moe_model *m, 
 
 static void written_is_read(void **state)
 {
-	const struct moe_device devices[] = {{.host = "a\"b", .kind = "cpu", .memory = 1ull << 52}, {.kind = "cpu"}};
+	const struct moe_device devices[] = {{.host = "a\"b", .kind = "cpu", .memory = 1ull << 52}, {.kind = "cpu", .quant = "q4"}};
 	struct moe_model m = rig_model(3, 4, 1);
 	struct moe_placement p, q;
 	struct moe_device *d = NULL;
@@ -148,6 +148,8 @@ static void written_is_read(void **state)
 	assert_string_equal(d[0].host, "a\"b");
 	assert_true(d[0].memory == 1ull << 52);
 	assert_string_equal(d[1].kind, "cpu");
+	assert_string_equal(d[0].layout, "");
+	assert_string_equal(d[1].layout, "packed");
 	assert_int_equal(q.devices, 2);
 	for (int x = 0; x < 4; x++) {
 		assert_owner(&q, 0, x, x % 2);
