@@ -199,7 +199,8 @@ int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out
 	for (int i = 0; i < r->n && !rc; i++) {
 		const struct link *l = &r->links[i];
 
-		rc = moe_buf_printf(out, e, "rank %d %s %u experts", l->rank, l->endpoint, l->welcome.held);
+		rc = moe_buf_printf(out, e, "rank %d %s %u expert%s", l->rank, l->endpoint, l->welcome.held,
+		                    l->welcome.held == 1 ? "" : "s");
 		if (!rc && l->state == LINK_READY)
 			rc = describe_transport(l, out, e);
 		if (!rc)

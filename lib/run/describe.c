@@ -1,5 +1,7 @@
 /* What is in effect, and how requests sample by default. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -16,8 +18,8 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 	                        moe_model_max_experts(m), m->vocab);
 	rc = rc ? rc : moe_buf_printf(out, e, "weights: %s in this process\n",
 	                              moe_size_text((double)moe_run_weight_bytes(r), size));
-	rc = rc ? rc : moe_buf_printf(out, e, "compute: %s kernels, %d threads, numerics %s\n", moe_backend_cpu_isa(r->backend),
-	                              moe_team_size(r->team), numerics);
+	rc = rc ? rc : moe_buf_printf(out, e, "compute: %s kernels, %d thread%s, numerics %s\n", moe_backend_cpu_isa(r->backend),
+	                              moe_team_size(r->team), moe_team_size(r->team) == 1 ? "" : "s", numerics);
 	rc = rc ? rc : moe_buf_printf(out, e, "KV cache: %s in %s, %zu blocks of %d positions, context %d\n",
 	                              moe_size_text((double)s.kv_bytes, size), moe_kv_type_name(r->numerics.kv), s.kv_blocks,
 	                              MOE_KV_BLOCK, r->ctx);
@@ -25,6 +27,107 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 		return rc;
 	return r->remote ? moe_experts_remote_describe(r->experts, out, e) : moe_buf_printf(out, e, "experts: in this process\n");
 }
+
+/* ---- quants ---- */
+
+static void count(double weights[MOE_QUANTS], const struct moe_matrix *m)
+{
+	weights[m->quant] += (double)m->rows * (double)m->cols;
+}
+
+static void count_ffn(double weights[MOE_QUANTS], const struct moe_expert_weights *w)
+{
+	count(weights, &w->gate);
+	count(weights, &w->up);
+	count(weights, &w->down);
+}
+
+static int count_base(const struct moe_run *r, double weights[MOE_QUANTS], struct moe_err *e)
+{
+	struct moe_base_weights w;
+	int rc = moe_bind_base(r->tensors, r->model, &w, e);
+	if (rc)
+		return rc;
+	count(weights, &w.embed);
+	if (!r->model->tied)
+		count(weights, &w.head);
+	for (int l = 0; l < r->model->n_layers; l++) {
+		const struct moe_layer_weights *layer = &w.layers[l];
+		count(weights, &layer->q);
+		count(weights, &layer->k);
+		count(weights, &layer->v);
+		count(weights, &layer->o);
+		count_ffn(weights, &layer->ffn);
+		count_ffn(weights, &layer->shared);
+	}
+	moe_base_free(&w);
+	return 0;
+}
+
+/* Of the experts that `tensors` has. */
+static int count_experts(const struct moe_run *r, const struct moe_tensors *tensors, double weights[MOE_QUANTS], struct moe_err *e)
+{
+	int rc = 0;
+	for (int l = 0; l < r->model->n_layers; l++)
+		for (int i = 0; i < r->model->layers[l].ffn.experts && !rc; i++) {
+			struct moe_expert_weights w;
+			rc = moe_bind_expert(tensors, r->model, l, i, &w, e);
+			if (!rc)
+				count_ffn(weights, &w);
+		}
+	return rc;
+}
+
+static bool has_word(const char *list, const char *word, size_t n)
+{
+	for (; *list; list += strcspn(list, ",") + (list[strcspn(list, ",")] == ','))
+		if (strcspn(list, ",") == n && !memcmp(list, word, n))
+			return true;
+	return false;
+}
+
+/* Each word of `more` that is not there yet. */
+static void add_words(char *list, const char *more)
+{
+	for (size_t n; *more; more += n + (more[n] == ',')) {
+		size_t len = strlen(list);
+		n = strcspn(more, ",");
+		if (!has_word(list, more, n))
+			snprintf(list + len, MOE_QUANTS_TEXT - len, "%s%.*s", len ? "," : "", (int)n, more);
+	}
+}
+
+static void add_counted(char *list, double weights[MOE_QUANTS])
+{
+	for (;;) {
+		int most = 0;
+		for (int q = 1; q < MOE_QUANTS; q++)
+			most = weights[q] > weights[most] ? q : most;
+		if (weights[most] <= 0)
+			return;
+		add_words(list, moe_quant_name((enum moe_quant)most));
+		weights[most] = 0;
+	}
+}
+
+int moe_run_quants(const struct moe_run *r, char *buf, struct moe_err *e)
+{
+	const struct moe_manifest *m = &r->source->manifest;
+	double weights[MOE_QUANTS] = {0};
+	bool told = r->remote && r->source->sharded;
+	int rc = count_base(r, weights, e);
+	buf[0] = 0;
+	for (int i = 0; told && i < m->n_files; i++)
+		if (m->files[i].device != MOE_BASE)
+			add_words(buf, m->files[i].quant);
+	if (!rc && !told)
+		rc = count_experts(r, r->remote ? r->source->checkpoint->tensors : r->tensors, weights, e);
+	if (!rc)
+		add_counted(buf, weights);
+	return rc;
+}
+
+/* ---- sampling ---- */
 
 static int read_sampling(const struct moe_json *g, const char *what, struct moe_sampling *s, struct moe_err *e)
 {

@@ -46,11 +46,13 @@ static int open_local(struct moe_run *r, int max_rows, struct moe_err *e)
 	return moe_experts_local(r->backend, r->tensors, r->model, NULL, max_rows, &r->experts, e);
 }
 
-static int set_ctx(struct moe_run *r, struct moe_engine_config *c, struct moe_err *e)
+static int set_ctx(struct moe_run *r, struct moe_engine_config *c, int by_default, struct moe_err *e)
 {
 	int most = r->model->max_positions;
+	if (!by_default)
+		by_default = 4096;
 	if (!c->ctx)
-		c->ctx = most < 4096 ? most : 4096;
+		c->ctx = most < by_default ? most : by_default;
 	if (c->ctx > most)
 		return moe_fail(e, MOE_E_RANGE, "a context of %d is more than the %d positions of this model", c->ctx, most);
 	r->ctx = c->ctx;
@@ -131,7 +133,7 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	if (rc)
 		return rc;
 	r->model = &r->source->model;
-	rc = set_ctx(r, &engine, e);
+	rc = set_ctx(r, &engine, c->most_ctx, e);
 	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);
 	rc = rc ? rc : set_kv(r, c, e);
 	engine.kv = r->numerics.kv;

@@ -28,7 +28,8 @@ struct moe_run_config {
 	struct moe_numerics numerics; /* wire other than f32: only with servers (MOE_E_UNSUPPORTED) */
 	bool kv_by_weights;          /* numerics.kv is not given: f32 for attention weights in f32, else f16 */
 	bool record;                 /* what matrices are multiplied with, for moe_run_write_importance; only without servers */
-	struct moe_engine_config engine; /* ctx 0: the model's positions, at most 4096; step_timeout and kv are set here */
+	int most_ctx;                /* when engine.ctx is 0: the model's positions, but at most these; 0: 4096 */
+	struct moe_engine_config engine; /* step_timeout and kv are set here */
 };
 
 struct moe_run {
@@ -63,6 +64,10 @@ void moe_run_close(struct moe_run *r);
 
 /* The configuration in effect, a line per subject, for -v. */
 int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_err *e);
+
+/* The quants of its matrices, the one of most weights first: "q4,q8".  Of experts on servers as the shard set says, which
+ * come first then; "" for those when it does not.  buf: at least MOE_QUANTS_TEXT. */
+int moe_run_quants(const struct moe_run *r, char *buf, struct moe_err *e);
 
 /* Bytes of the weights that this process maps: all, or the base when servers hold the experts. */
 uint64_t moe_run_weight_bytes(const struct moe_run *r);

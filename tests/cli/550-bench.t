@@ -6,6 +6,7 @@ m="synth:tiny-mixtral,seed=1 --no-roofs"
 runs 0 "md" moe-bench -m $m -p 8 -n 4 -b 1,2 -t 1 -r 2
 [ "$(grep -c '^|' "$work/out")" -eq 6 ]
 ok $? "a head of two lines and a row for each of pp8, tg4 at two batch sizes"
+has "the model is named, and what its weights are in" '^\| mixtral bf16 ' "$work/out"
 has "the rows are named" '\| +pp8 \|' "$work/out"
 runs 0 "csv" moe-bench -m $m -p 8,16 -n 0 -r 1 -o csv
 [ "$(wc -l <"$work/out")" -eq 3 ] && sed -n 2p "$work/out" | grep -q '"pp8"'
@@ -64,7 +65,10 @@ runs 2 "a transport to nobody" moe-bench -m $m --transport zmq
 runs 2 "a list that is none" moe-bench -m $m -p 8,x
 has "is named" '\-p 8,x' "$work/err"
 runs 2 "nothing to measure" moe-bench -m $m -p 0 -n 0
+runs 2 "nothing to read in requests of many lengths" moe-bench -m $m -p 0 -n 4 --mixed
+runs 2 "nothing to generate in them" moe-bench -m $m -p 8 -n 0 --mixed
 refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense --no-roofs
+refuses "an unknown model, before the machine is measured" 'nonsense' moe-bench -m synth:nonsense
 refuses "an unknown model to load" 'nonsense' moe-bench -m synth:nonsense --no-roofs --load
 
 # A small matrix, little memory and hardly any time: the row's shape and sums are looked at, not its speed.
@@ -82,6 +86,11 @@ if command -v jq >/dev/null; then
 fi
 runs 0 "a call of experts" $kernels --quant bf16 -m 2 --experts 3 --no-roofs -o csv
 has "is six products a row" '"3","2",' "$work/out"
+runs 0 "without roofs" $kernels --quant bf16 -m 2 --no-roofs
+! grep -q nan "$work/out"
+ok $? "no fraction of them"
+runs 0 "the same for programs" $kernels --quant bf16 -m 2 --no-roofs -o jsonl
+has "is null" '"bandwidth":null,"peak":null,"bandwidth_fraction":null,"peak_fraction":null' "$work/out"
 runs 2 "a shape that is none" $kernels -s 64
 runs 2 "a quant that is none" $kernels --quant q5
 refuses "more memory than there is" 'matrices take' $kernels --no-roofs --memory 900000G --quant f32

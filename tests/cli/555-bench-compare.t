@@ -12,6 +12,7 @@ bit="1030000,1035000,1025000,1032000,1028000"
 noisy="700000,1900000,1250000,900000,1500000"
 
 row pp8 1 $steady >"$work/old"
+moe-bench compare -o jsonl "$work/old" "$work/old" >"$work/first.jsonl"
 runs 0 "nothing changed" moe-bench compare "$work/old" "$work/old"
 has "and that is said" '\| +1\.000 \| +[0-9. a-z]+ \| same' "$work/out"
 
@@ -19,7 +20,7 @@ row pp8 1 $slower >"$work/new"
 runs 1 "20 % slower" moe-bench compare "$work/old" "$work/new"
 has "is a regression" '\| +0\.83[0-9] \|.*\| regression' "$work/out"
 runs 1 "the same as TAP" moe-bench compare --tap "$work/old" "$work/new"
-has "is not ok" '^not ok 1 - m pp8, 1 threads, batch 1: 0\.83' "$work/out"
+has "is not ok" '^not ok 1 - m pp8, 1 thread, batch 1: 0\.83' "$work/out"
 has "with a plan" '^1\.\.1$' "$work/out"
 runs 0 "but not beyond 25 %" moe-bench compare --threshold 25 "$work/old" "$work/new"
 runs 0 "the other way round" moe-bench compare -o csv "$work/new" "$work/old"
@@ -50,9 +51,24 @@ runs 1 "rows are matched by test, model and threads" moe-bench compare -o jsonl 
 [ "$(sed 's/.*"verdict":"\([^"]*\)".*/\1/' "$work/out" | tr '\n' ,)" = "same,only old,regression,only new," ]
 ok $? "those in one file only are listed"
 moe-bench compare --tap "$work/old" "$work/new" >"$work/out"
-has "and skipped in TAP" '^ok 2 - m tg8, 1 threads, batch 1 # SKIP only old' "$work/out"
+has "and skipped in TAP" '^ok 2 - m tg8, 1 thread, batch 1 # SKIP only old' "$work/out"
 row pp8 1 $steady other >"$work/new"
 refuses "nothing in common" 'no row is in both' moe-bench compare -q -o jsonl "$work/new" "$work/old"
+
+
+# Other weights, another name: --ignore says that they are to be compared.
+{ row pp8 1 $steady a; row tg8 1 $steady a; } >"$work/old"
+{ row pp8 1 $slower b; row tg8 1 $steady b; } >"$work/new"
+refuses "models that differ" 'no row is in both' moe-bench compare -q -o jsonl "$work/old" "$work/new"
+runs 1 "--ignore model" moe-bench compare --ignore model -o jsonl "$work/old" "$work/new"
+[ "$(sed 's/.*"verdict":"\([^"]*\)".*/\1/' "$work/out" | tr '\n' ,)" = "regression,same," ]
+ok $? "matches them by test"
+runs 1 "a field by its name" moe-bench compare --ignore n_threads,model_filename "$work/old" "$work/new"
+cat "$work/old" "$work/new" >"$work/both"
+refuses "two rows that could be meant" 'several new rows match the old a pp8, 1 thread' moe-bench compare --ignore model -o jsonl "$work/old" "$work/both"
+runs 2 "a field that is none" moe-bench compare --ignore model,colour "$work/old" "$work/new"
+has "is named" 'colour is nothing' "$work/err"
+has "numbers are numbers" '"n_threads":1,"n_servers":null,.*"n_batch":1,.*"n_depth":0,"test":"pp8","old_ns":1' "$work/first.jsonl"
 
 # Programs in turn: each notes that it ran, with what, and prints a row.
 for w in a b; do
@@ -87,6 +103,11 @@ refuses "no samples" 'samples_ns' moe-bench compare "$work/old" "$work/bad"
 row pp8 1 1,0 >"$work/bad"
 refuses "a time of 0" 'no time above 0' moe-bench compare "$work/old" "$work/bad"
 refuses "no such file" 'none' moe-bench compare "$work/old" "$work/none"
+runs 2 "rounds of files" moe-bench compare --rounds 3 "$work/old" "$work/old"
+runs 2 "no programs" moe-bench compare --run -- -m model -p 8
+has "are asked for" 'which two programs' "$work/err"
+runs 2 "one program" moe-bench compare --run moe-bench -- -m model -p 8
+has "is one too few" 'which two programs' "$work/err"
 runs 2 "one file" moe-bench compare "$work/old"
 runs 2 "three files" moe-bench compare "$work/old" "$work/old" "$work/old"
 runs 2 "a format that is none" moe-bench compare -o xml "$work/old" "$work/old"

@@ -87,7 +87,7 @@ int bench_statistics(struct bench_samples *s, struct moe_err *e);
 struct bench_row {
 	struct bench_test test;
 	char name[64];
-	const char *model_file, *model_type, *cpu, *isa, *numerics, *kv;
+	const char *model_file, *model_type, *quants, *cpu, *isa, *numerics, *kv;
 	uint64_t model_size, model_params;
 	int threads, servers, chunk, moe_layers;
 	char time[32];               /* when it began, ISO 8601 */

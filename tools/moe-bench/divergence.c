@@ -9,15 +9,17 @@
 #include "base/mem.h"
 #include "bench.h"
 #include "run/run.h"
+#include "table.h"
 #include "text/text.h"
 
+#define LENGTH 256               /* of a sequence, when nothing is said and the models have such a context */
 #define TEXT_CAP ((size_t)256 << 20)
 
 static struct {
-	const char *model, *text;
+	const char *model, *text, *format;
 	int64_t length, positions, threads, seed;
 	bool exact;
-} opt = {.length = 256, .positions = 4096};
+} opt = {.format = "md", .positions = 4096};
 
 static const char *const usage[] = {"moe-bench divergence -m REFERENCE [OPTION...] SHARDS...", NULL};
 
@@ -25,9 +27,10 @@ static const struct moe_opt options[] = {
 	{"model", 'm', MOE_OPT_STR, &opt.model, "REFERENCE", "what the others are compared with; always run exactly", 0, 0},
 	{"text", 0, MOE_OPT_STR, &opt.text, "FILE", "read this text (default: random tokens)", 0, 0},
 	{"positions", 0, MOE_OPT_INT, &opt.positions, "N", "most positions to compare (4096)", 1, 1 << 24},
-	{"length", 0, MOE_OPT_INT, &opt.length, "N", "tokens of a sequence (256)", 2, 65536},
+	{"length", 0, MOE_OPT_INT, &opt.length, "N", "tokens of a sequence (256, or the shortest context of the models)", 2, 65536},
 	{"seed", 0, MOE_OPT_INT, &opt.seed, "S", "of random tokens (0)", 0, 9007199254740992.0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
+	{"output", 'o', MOE_OPT_STR, &opt.format, "FORMAT", "md, csv, json, jsonl or sql (md)", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "run the others exactly too: only what their weights lost", 0, 0},
 	{0},
 };
@@ -109,6 +112,7 @@ static int open_subject(struct subject *s, const char *shards, bool exact, struc
 {
 	struct moe_run_config c = {
 		.shards = shards, .timeout = 30, .threads = (int)opt.threads,
+		.most_ctx = LENGTH,
 		.engine = {.max_sequences = 1, .ctx = (int)opt.length, .chunk = 256, .on_event = on_event, .ctx_event = s},
 	};
 
@@ -184,15 +188,58 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void print_row(const char *name, struct subject *s)
+enum { BITS, POSITIONS, MEAN, MEDIAN, P99, WORST, SAME, NUMBERS };
+
+static void find_numbers(struct subject *s, double v[NUMBERS])
 {
-	double sum = 0, bits = 8.0 * (double)moe_run_weight_bytes(s->run) / (double)moe_model_parameters(s->run->model, false);
+	double sum = 0;
 
 	for (int64_t i = 0; i < s->n; i++)
 		sum += s->kl[i];
 	qsort(s->kl, (size_t)s->n, sizeof *s->kl, by_value);
-	printf("| %s | %.3f | %lld | %.3e | %.3e | %.3e | %.3e | %.2f |\n", name, bits, (long long)s->n, sum / (double)s->n,
-	       s->kl[s->n / 2], s->kl[s->n * 99 / 100], s->kl[s->n - 1], 100.0 * (double)s->agree / (double)s->n);
+	v[BITS] = 8.0 * (double)moe_run_weight_bytes(s->run) / (double)moe_model_parameters(s->run->model, false);
+	v[POSITIONS] = (double)s->n;
+	v[MEAN] = sum / (double)s->n;
+	v[MEDIAN] = s->kl[s->n / 2];
+	v[P99] = s->kl[s->n * 99 / 100];
+	v[WORST] = s->kl[s->n - 1];
+	v[SAME] = 100.0 * (double)s->agree / (double)s->n;
+}
+
+static int print_row(struct bench_table *t, const char *name, struct subject *s, struct moe_err *e)
+{
+	static const char *const fields[NUMBERS] = {"bits_per_weight", "n_positions", "kl_mean", "kl_median", "kl_p99", "kl_max",
+	                                            "same_top_percent"};
+	static const char *const forms[NUMBERS] = {"%.3f", "%.0f", "%.3e", "%.3e", "%.3e", "%.3e", "%.2f"};
+	struct bench_column columns[1 + NUMBERS] = {{"model", -24, ""}, {"bits/weight", 11, ""}, {"positions", 9, ""}, {"mean KL", 9, ""},
+	                                            {"median", 9, ""}, {"99 %", 9, ""}, {"worst", 9, ""}, {"same top-1 %", 12, ""}};
+	struct bench_cell cells[3 + NUMBERS] = {{.name = "reference", .text = opt.model}, {.name = "model_filename", .text = name}};
+	char quants[MOE_QUANTS_TEXT];
+	double v[NUMBERS];
+	int rc = moe_run_quants(s->run, quants, e);
+
+	if (rc)
+		return rc;
+	find_numbers(s, v);
+	cells[2] = (struct bench_cell){.name = "model_quants", .text = quants};
+	snprintf(columns[0].text, sizeof columns->text, "%s", name);
+	for (int i = 0; i < NUMBERS; i++) {
+		cells[3 + i] = (struct bench_cell){.name = fields[i], .kind = BENCH_REAL, .real = v[i]};
+		snprintf(columns[1 + i].text, sizeof columns->text, forms[i], v[i]);
+	}
+	cells[3 + POSITIONS] = (struct bench_cell){.name = fields[POSITIONS], .kind = BENCH_WHOLE, .whole = (uint64_t)s->n};
+	return bench_table_add(t, &(struct bench_line){cells, 3 + NUMBERS, columns, 1 + NUMBERS}, e);
+}
+
+/* The context that all have; of those that are open. */
+static int shortest(const struct subject *ref, const struct subject *others, int n)
+{
+	int length = ref->run ? ref->run->ctx : LENGTH;
+
+	for (int i = 0; i < n; i++)
+		if (others[i].run && others[i].run->ctx < length)
+			length = others[i].run->ctx;
+	return length;
 }
 
 static int open_all(struct subject *ref, struct subject *others, char **names, int n, struct moe_err *e)
@@ -208,6 +255,7 @@ static int open_all(struct subject *ref, struct subject *others, char **names, i
 		if (!rc && !others[i].kl)
 			rc = MOE_E_NOMEM;
 	}
+	opt.length = opt.length ? opt.length : shortest(ref, others, n);
 	if (!rc) {
 		ref->keep = moe_calloc((size_t)opt.length, (size_t)ref->run->model->vocab * sizeof(float), "the reference's logits", e);
 		rc = ref->keep ? 0 : MOE_E_NOMEM;
@@ -218,21 +266,19 @@ static int open_all(struct subject *ref, struct subject *others, char **names, i
 static int run(char **names, int n, struct moe_err *e)
 {
 	struct subject ref = {0}, *others = moe_calloc((size_t)n, sizeof *others, "models", e);
+	struct bench_table table = {.f = stdout, .format = (enum bench_format)bench_format_parse(opt.format), .name = "divergence"};
 	struct moe_ids ids = {0};
 	int rc = others ? open_all(&ref, others, names, n, e) : MOE_E_NOMEM;
 
 	if (!rc)
 		rc = opt.text ? tokens_of_text(ref.run, &ids, e) : random_tokens(ref.run, &ids, e);
 	rc = rc ? rc : compare(&ref, others, n, &ids, e);
-	if (!rc)
-		puts("| model | bits/weight | positions | mean KL | median | 99 % | worst | same top-1 % |\n"
-		     "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
 	for (int i = 0; others && i < n; i++) {
-		if (!rc)
-			print_row(names[i], &others[i]);
+		rc = rc ? rc : print_row(&table, names[i], &others[i], e);
 		moe_run_close(others[i].run);
 		free(others[i].kl);
 	}
+	bench_table_end(&table);
 	moe_run_close(ref.run);
 	free(ref.keep);
 	moe_ids_free(&ids);
@@ -250,6 +296,8 @@ int bench_divergence_main(int argc, char **argv)
 		return moe_usage(&tool, "which reference? (-m SHARDS)");
 	if (argc < 1)
 		return moe_usage(&tool, "which models are to be compared with it?");
+	if (bench_format_parse(opt.format) < 0)
+		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	struct moe_err e = MOE_ERR_INIT;
 	rc = run(argv, argc, &e);
 	moe_opts_free(&tool);

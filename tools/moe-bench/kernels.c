@@ -92,6 +92,13 @@ struct session {
 	struct bench_table table;
 };
 
+/* What was not measured is empty. */
+static void put_fraction(char *buf, size_t cap, double v)
+{
+	if (isfinite(v))
+		snprintf(buf, cap, "%.2f", v);
+}
+
 static double fraction(double rate, double roof)
 {
 	return roof > 0 ? rate / roof : NAN;
@@ -119,8 +126,8 @@ static int print(struct session *s, const struct moe_kernel_case *k, const struc
 		{.name = "samples", .kind = BENCH_WHOLE, .whole = (uint64_t)r->calls.samples},
 		{.name = "gb_s", .kind = BENCH_REAL, .real = gb},
 		{.name = "gop_s", .kind = BENCH_REAL, .real = gop},
-		{.name = "bandwidth", .kind = BENCH_REAL, .real = s->roofs.memory.steady / 1e9},
-		{.name = "peak", .kind = BENCH_REAL, .real = s->roofs.dot[a].steady / 1e9},
+		{.name = "bandwidth", .kind = BENCH_REAL, .real = opt.no_roofs ? NAN : s->roofs.memory.steady / 1e9},
+		{.name = "peak", .kind = BENCH_REAL, .real = opt.no_roofs ? NAN : s->roofs.dot[a].steady / 1e9},
 		{.name = "bandwidth_fraction", .kind = BENCH_REAL, .real = of_memory},
 		{.name = "peak_fraction", .kind = BENCH_REAL, .real = of_dot},
 	};
@@ -131,9 +138,9 @@ static int print(struct session *s, const struct moe_kernel_case *k, const struc
 	snprintf(columns[2].text, sizeof columns->text, "%d", k->m);
 	snprintf(columns[3].text, sizeof columns->text, "%.1f", 1e6 / r->calls.steady);
 	snprintf(columns[4].text, sizeof columns->text, "%.2f", gb);
-	snprintf(columns[5].text, sizeof columns->text, "%.2f", of_memory);
+	put_fraction(columns[5].text, sizeof columns->text, of_memory);
 	snprintf(columns[6].text, sizeof columns->text, "%.1f", gop);
-	snprintf(columns[7].text, sizeof columns->text, "%.2f", of_dot);
+	put_fraction(columns[7].text, sizeof columns->text, of_dot);
 	snprintf(columns[8].text, sizeof columns->text, "%s", moe_arithmetic_name(a));
 	snprintf(columns[9].text, sizeof columns->text, "%.0f %%", 100 * r->calls.spread);
 	const struct bench_line line = {cells, sizeof cells / sizeof *cells, columns, sizeof columns / sizeof *columns};

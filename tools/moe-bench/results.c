@@ -92,10 +92,27 @@ static int read_row(const struct moe_json *row, struct bench_result *r, const ch
 
 /* ---- all rows ---- */
 
-bool bench_result_same(const struct bench_result *a, const struct bench_result *b)
+int bench_keys_parse(const char *text, unsigned *out, struct moe_err *e)
+{
+	*out = 0;
+	for (const char *p = text; p;) {
+		size_t n = strcspn(p, ",");
+		unsigned found = n == 5 && !strncmp(p, "model", n) ? 1u << KEY_MODEL | 1u << KEY_TYPE | 1u << KEY_PARAMS | 1u << KEY_SIZE : 0;
+		for (int k = 0; k < BENCH_KEYS; k++)
+			if (strlen(key_names[k]) == n && !strncmp(p, key_names[k], n))
+				found |= 1u << k;
+		if (!found)
+			return moe_fail(e, MOE_E_RANGE, "%.*s is nothing by which rows are matched", (int)n, p);
+		*out |= found;
+		p = p[n] ? p + n + 1 : NULL;
+	}
+	return 0;
+}
+
+bool bench_result_same(const struct bench_result *a, const struct bench_result *b, unsigned ignored)
 {
 	for (int k = 0; k < BENCH_KEYS; k++)
-		if (*a->key[k] && *b->key[k] && strcmp(a->key[k], b->key[k]) != 0)
+		if (!(ignored >> k & 1) && *a->key[k] && *b->key[k] && strcmp(a->key[k], b->key[k]) != 0)
 			return false;
 	return true;
 }
@@ -117,7 +134,7 @@ static int add_row(struct bench_results *all, const struct moe_json *row, const 
 	struct bench_result r, *v;
 	int rc = read_row(row, &r, what, e);
 	for (int i = 0; i < all->n && !rc; i++)
-		if (bench_result_same(&all->v[i], &r)) {
+		if (bench_result_same(&all->v[i], &r, 0)) {
 			rc = join(&all->v[i], &r, e);
 			free_result(&r);
 			return rc;

@@ -32,8 +32,10 @@ struct bench_results {
 int bench_results_parse(struct bench_results *r, const char *text, size_t len, const char *what, struct moe_err *e);
 int bench_results_read(struct bench_results *r, const char *path, struct moe_err *e);
 void bench_results_free(struct bench_results *r);
-/* Nothing that both say differs. */
-bool bench_result_same(const struct bench_result *a, const struct bench_result *b);
+/* Nothing that both say differs, the keys in `ignored` (1 << KEY) aside. */
+bool bench_result_same(const struct bench_result *a, const struct bench_result *b, unsigned ignored);
+/* "model,type_k": names of fields, or "model" for all that tell models apart.  MOE_E_RANGE: there is no such key. */
+int bench_keys_parse(const char *text, unsigned *out, struct moe_err *e);
 
 /* How much faster new is than old, and how sure that is. */
 struct bench_ratio {

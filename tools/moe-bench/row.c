@@ -18,7 +18,7 @@ static void speed(char *buf, size_t cap, const struct bench_row *r)
 static void set_columns(const struct bench_row *r, const struct bench_roof *roof, struct bench_column *c)
 {
 	const char *unit = r->model_params >= 1000000000 ? "B" : "M";
-	snprintf(c[0].text, sizeof c->text, "%s", r->model_type);
+	snprintf(c[0].text, sizeof c->text, "%s %s", r->model_type, r->quants);
 	moe_size_text((double)r->model_size, c[1].text);
 	snprintf(c[2].text, sizeof c->text, "%.2f %s", (double)r->model_params / (*unit == 'B' ? 1e9 : 1e6), unit);
 	snprintf(c[3].text, sizeof c->text, "%d", r->threads);
@@ -46,6 +46,7 @@ int bench_row_print(struct bench_table *t, const struct bench_row *r, struct moe
 		{.name = "numerics", .text = r->numerics},
 		{.name = "model_filename", .text = r->model_file},
 		{.name = "model_type", .text = r->model_type},
+		{.name = "model_quants", .text = r->quants},
 		{.name = "model_size", .kind = BENCH_WHOLE, .whole = r->model_size},
 		{.name = "model_n_params", .kind = BENCH_WHOLE, .whole = r->model_params},
 		{.name = "n_threads", .kind = BENCH_WHOLE, .whole = (uint64_t)r->threads},

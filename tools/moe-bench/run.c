@@ -154,8 +154,8 @@ static int configure(struct bench *b, int threads, struct moe_err *e)
 static int play_all(struct bench *b, struct moe_err *e)
 {
 	struct moe_run *r = b->player.run;
-	char cpu[128], numerics[MOE_NUMERICS_TEXT];
-	int rc = 0;
+	char cpu[128], numerics[MOE_NUMERICS_TEXT], quants[MOE_QUANTS_TEXT];
+	int rc = moe_run_quants(r, quants, e);
 	moe_numerics_id(&r->numerics, numerics);
 	b->row.cpu = moe_machine_cpu(cpu);
 	b->row.isa = moe_backend_cpu_isa(r->backend);
@@ -163,6 +163,7 @@ static int play_all(struct bench *b, struct moe_err *e)
 	b->row.kv = moe_kv_type_name(r->numerics.kv);
 	b->row.model_file = b->o->model;
 	b->row.model_type = r->model->name;
+	b->row.quants = quants;
 	b->row.model_params = moe_model_parameters(r->model, false);
 	b->row.model_size = moe_run_weight_bytes(r);
 	b->row.moe_layers = moe_model_moe_layers(r->model);
@@ -179,14 +180,14 @@ static int with_threads(struct bench *b, int threads, struct moe_err *e)
 	bool roofs = !b->o->no_roofs && !b->o->hosts && !b->o->connect.n;
 	b->row.roofs = roofs ? &b->roofs : NULL;
 	int rc = configure(b, threads, e);
-	if (!rc && roofs)
-		rc = bench_roofs(threads, ROOF_SECONDS, &b->roofs, e);
 	if (!rc && b->o->load)
 		rc = load(b, e);
 	rc = rc ? rc : moe_run_open(&b->config, &b->player.run, e);
 	if (rc)
 		return rc;
-	if (roofs)
+	if (roofs) /* which take seconds: not before it is known that there is a model */
+		rc = bench_roofs(threads, ROOF_SECONDS, &b->roofs, e);
+	if (roofs && !rc)
 		rc = moe_meter_new(b->player.run, &b->player.meter, e);
 	rc = rc ? rc : play_all(b, e);
 	moe_meter_free(b->player.meter);

@@ -39,7 +39,7 @@ static void put_value(FILE *f, char quote, const struct bench_cell *c)
 	if (c->kind == BENCH_WHOLE)
 		snprintf(text, sizeof text, "%llu", (unsigned long long)c->whole);
 	else if (c->kind == BENCH_REAL && isfinite(c->real))
-		snprintf(text, sizeof text, "%.6f", c->real);
+		snprintf(text, sizeof text, "%.9g", c->real);
 	put_quoted(f, quote, c->kind == BENCH_TEXT ? c->text : text);
 }
 

@@ -74,8 +74,18 @@ static int add_mixed(struct bench_plan *plan, const struct lists *l, int batch, 
 	return rc;
 }
 
+static bool any(const struct list *l)
+{
+	for (int i = 0; i < l->n; i++)
+		if (l->v[i])
+			return true;
+	return false;
+}
+
 static int add_all(struct bench_plan *plan, const struct bench_options *o, const struct lists *l, struct moe_err *e)
 {
+	if (o->mixed && (!any(&l->p) || !any(&l->n)))
+		return moe_fail(e, MOE_E_RANGE, "--mixed reads and generates: it needs a number above 0 in -p and in -n");
 	int rc = o->load ? add(plan, (struct bench_test){BENCH_LOAD, 1, 1, 0, 1}, e) : 0;
 	for (int b = 0; b < l->b.n; b++) {
 		for (int d = 0; d < l->d.n && !rc; d++)

@@ -191,10 +191,10 @@ static void print_config(const struct one *o, uint64_t bytes)
 	char a[32], b[32];
 
 	moe_log(MOE_DEBUG,
-	        "rank %d: %s, %d experts (%s), %s kernels, %d threads, at most %d rows a message and %d requests a client, "
+	        "rank %d: %s, %d expert%s (%s), %s kernels, %d thread%s, at most %d rows a message and %d requests a client, "
 	        "buffers %s, numerics %s",
-	        o->rank, moe_server_endpoint(o->server), o->experts, moe_size_text((double)bytes, a),
-	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), (int)c->max_rows, CREDITS,
+	        o->rank, moe_server_endpoint(o->server), o->experts, o->experts == 1 ? "" : "s", moe_size_text((double)bytes, a),
+	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), moe_team_size(o->team) == 1 ? "" : "s", (int)c->max_rows, CREDITS,
 	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows, c->no_shm), b),
 	        o->p->identity.numerics_text);
 	moe_log(MOE_DEBUG, "rank %d: shared memory: %s", o->rank,
