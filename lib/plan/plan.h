@@ -191,6 +191,8 @@ struct moe_op {
 	double activations;          /* bytes */
 	enum moe_flops type;
 	int kernel;                  /* index into moe_memory_level.kernels */
+	double rows;                 /* that a weight meets: of experts the mean over those that are touched */
+	double calls;                /* of kernels */
 };
 /* Which it has in that layer; out[MOE_OPS], *n.  layer -1: embedding and head. */
 void moe_layer_ops(const struct moe_setting *s, int layer, double rows, double context, struct moe_op *out, int *n);

@@ -1,0 +1,138 @@
+/* Memory of the full variant: what lies at which level, by name. */
+#include "plan/predict_full.h"
+
+/* Kept free of everything: what programs and the system take besides. */
+#define RESERVE 0.05
+
+static double larger(double a, double b)
+{
+	return a > b ? a : b;
+}
+
+struct use {
+	const struct plan_pass *p;      /* decode */
+	struct plan_pass prefill;
+	struct moe_prediction *out;
+	double batch, positions;        /* sequences, positions of each at its end */
+};
+
+static void put(struct use *u, int level, const char *what, double bytes)
+{
+	plan_add(&u->out->memory[level].used, what, bytes);
+}
+
+/* A layer's routed experts, of the layer that has most bytes or of all. */
+static double expert_bytes(const struct moe_setting *s, bool all)
+{
+	double sum = 0, most = 0;
+
+	for (int i = 0; i < s->model->n_layers; i++) {
+		double layer = s->model->layers[i].ffn.experts * plan_expert_bytes(s, i);
+
+		sum += layer;
+		most = larger(most, layer);
+	}
+	return all ? sum : most;
+}
+
+static void weights(struct use *u)
+{
+	const struct moe_setting *s = u->p->s;
+	double base = plan_base_bytes(s, -1), experts = expert_bytes(s, true);
+
+	for (int i = 0; i < s->model->n_layers; i++)
+		base += plan_base_bytes(s, i);
+	put(u, u->p->base_on, "base weights", base);
+	for (int i = 0; i < s->hardware->n_levels; i++)
+		put(u, i, "experts", experts * u->p->x->weights[i]);
+}
+
+/* The cache is kept in blocks of 64 positions. */
+static void cache(struct use *u)
+{
+	const struct moe_setting *s = u->p->s;
+	double blocks = (double)((int64_t)(u->positions + 63) / 64), position = 0, widest = 0, elsewhere;
+	int at = u->p->attention_on;
+
+	for (int i = 0; i < s->model->n_layers; i++) {
+		position += plan_kv_bytes(s, i);
+		widest = larger(widest, plan_kv_bytes(s, i));
+	}
+	for (int i = 0; i < s->hardware->n_levels; i++)
+		put(u, i, "kv cache", u->batch * blocks * 64 * position * u->p->x->kv[i]);
+	/* Two micro-batches' worth of one layer pass through where attention is and the cache is not. */
+	elsewhere = 1 - u->p->x->kv[at];
+	put(u, at, "kv staging", 2 * u->p->rows.sequences * u->positions * widest * elsewhere);
+	if (u->prefill.attention_on != at)
+		put(u, u->prefill.attention_on, "kv staging", 2 * u->prefill.rows.rows * widest);
+}
+
+/* Two residual streams' worth for what is under way, and the batch's rows where they rest. */
+static void hidden(struct use *u)
+{
+	const struct plan_pass *d = u->p, *f = &u->prefill;
+	double row = d->s->model->hidden * d->element;
+	bool rest = f->offloads && f->micro_batches > 1;
+	double prompts = f->rows.rows * (rest || !f->offloads ? 1 : f->micro_batches);
+
+	put(u, d->base_on, "hidden states", 4 * row * larger(u->batch, prompts));
+	if (rest)
+		put(u, d->host, "hidden states", row * f->rows.rows * f->micro_batches);
+}
+
+/* Queries, keys, values and attention's output; every pair's hidden values and output; logits of 64 rows. */
+static void workspace(struct use *u)
+{
+	const struct moe_setting *s = u->p->s;
+	double rows = larger(u->prefill.rows.rows, u->p->x->schedule == MOE_SCHEDULE_COALESCED ? u->batch : u->p->rows.rows);
+	double widest = 0, logits = 64.0 * s->model->vocab;
+
+	for (int i = 0; i < s->model->n_layers; i++) {
+		const struct moe_attention *a = &s->model->layers[i].attn;
+		const struct moe_ffn *f = &s->model->layers[i].ffn;
+		double heads = 2.0 * a->head_dim * (a->heads + a->kv_heads);
+		double inner = f->gate.top_k * ((double)f->expert_width + s->model->hidden) + f->width + f->shared_width + f->experts;
+
+		widest = larger(widest, heads + inner);
+	}
+	put(u, u->p->base_on, "workspace", (rows * widest + logits) * u->p->element);
+}
+
+/* Two slots for what moves of a layer; the relay is as large as one. */
+static void buffers(struct use *u)
+{
+	const struct plan_pass *p = u->p;
+	const struct moe_hardware *h = p->s->hardware;
+	const struct moe_attention *a = &p->s->model->layers[0].attn;
+	double moved = expert_bytes(p->s, false) * (1 - p->x->weights[p->experts_on]);
+
+	if (!p->offloads)
+		return;
+	put(u, p->experts_on, "double buffer", 2 * moved);
+	if (p->pages)
+		put(u, p->host, "pinned relay", moved);
+	if (p->attention_on != p->base_on)
+		put(u, p->attention_on, "pinned relay", u->batch * 2.0 * a->head_dim * (a->heads + a->kv_heads) * p->element);
+	for (int i = p->host + 1; i < h->n_levels; i++)
+		put(u, p->host, "disk buffer", 2 * expert_bytes(p->s, false) * p->x->weights[i]);
+}
+
+void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out)
+{
+	struct plan_pass decode;
+	struct use u = {.p = &decode, .out = out, .batch = (double)x->batch, .positions = moe_workload_prompt(&s->workload) + s->workload.generate};
+	double reserve = s->reserve > 0 ? s->reserve : RESERVE;
+
+	plan_pass_decode(s, x, &decode);
+	plan_pass_prefill(s, x, &u.prefill);
+	weights(&u);
+	cache(&u);
+	hidden(&u);
+	workspace(&u);
+	buffers(&u);
+	out->fits = true;
+	for (int i = 0; i < s->hardware->n_levels; i++) {
+		out->memory[i].available = plan_memory(&s->hardware->levels[i]) * (1 - reserve);
+		out->fits = out->fits && out->memory[i].used.total <= out->memory[i].available;
+	}
+}

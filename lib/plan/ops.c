@@ -1,0 +1,260 @@
+/* The operations of a layer: FLOP and bytes of each, counted from the model's shapes and the quants of its parts. */
+#include <math.h>
+
+#include "plan/private.h"
+
+/* ---- weights ---- */
+
+static enum moe_quant kept(enum moe_quant q)
+{
+	return q == MOE_Q_KEEP ? MOE_Q_BF16 : q;
+}
+
+static double matrix(enum moe_quant q, int64_t rows, int64_t cols)
+{
+	struct moe_matrix m = {.quant = kept(q), .rows = rows, .cols = cols};
+
+	m.layout = moe_quant_is_coded(m.quant) ? MOE_L_R64 : MOE_L_PLAIN;
+	return (double)moe_matrix_bytes(&m);
+}
+
+/* gate, up and down. */
+static double ffn_weights(enum moe_quant q, int64_t hidden, int64_t width)
+{
+	return width > 0 ? 2 * matrix(q, width, hidden) + matrix(q, hidden, width) : 0;
+}
+
+double plan_expert_bytes(const struct moe_setting *s, int layer)
+{
+	return ffn_weights(s->quants.experts, s->model->hidden, s->model->layers[layer].ffn.expert_width);
+}
+
+double plan_kv_bytes(const struct moe_setting *s, int layer)
+{
+	const struct moe_attention *a = &s->model->layers[layer].attn;
+	double scale = s->kv_bytes == 1 ? 2 : 0; /* of q8, one bf16 a vector */
+
+	return 2 * a->kv_heads * ((double)a->head_dim * s->kv_bytes + scale);
+}
+
+static double q_width(const struct moe_attention *a)
+{
+	return (double)a->heads * a->head_dim;
+}
+
+static double qkv_weights(const struct moe_setting *s, const struct moe_attention *a)
+{
+	int64_t h = s->model->hidden, d = a->head_dim;
+
+	return matrix(s->quants.rest, a->heads * d, h) + 2 * matrix(s->quants.rest, a->kv_heads * d, h);
+}
+
+static double o_weights(const struct moe_setting *s, const struct moe_attention *a)
+{
+	return matrix(s->quants.rest, s->model->hidden, (int64_t)a->heads * a->head_dim);
+}
+
+double plan_base_bytes(const struct moe_setting *s, int layer)
+{
+	const struct moe_model *m = s->model;
+	const struct moe_layer *l = &m->layers[layer < 0 ? 0 : layer];
+	double norms = 2.0 * m->hidden * 2;
+
+	if (layer < 0)
+		return matrix(s->quants.embed, m->vocab, m->hidden) + (m->tied ? 0 : matrix(s->quants.head, m->vocab, m->hidden)) + norms / 2;
+	return qkv_weights(s, &l->attn) + o_weights(s, &l->attn) + norms + matrix(MOE_Q_KEEP, l->ffn.experts, m->hidden) +
+	       ffn_weights(s->quants.rest, m->hidden, l->ffn.shared_width) + ffn_weights(s->quants.rest, m->hidden, l->ffn.width);
+}
+
+/* ---- distinct experts ---- */
+
+/* By usage a token chooses an expert with k times its share of the layer's choices, at most 1. */
+static double distinct_by_usage(const struct moe_usage *u, int layer, double k, double rows)
+{
+	double total = 0, sum = 0;
+
+	for (int x = 0; x < u->experts[layer]; x++)
+		total += u->prefill[layer][x] + u->decode[layer][x];
+	for (int x = 0; total > 0 && x < u->experts[layer]; x++) {
+		double p = k * (u->prefill[layer][x] + u->decode[layer][x]) / total;
+
+		sum += 1 - pow(p < 1 ? 1 - p : 0, rows);
+	}
+	return sum;
+}
+
+double moe_distinct_experts(const struct moe_setting *s, int layer, double rows)
+{
+	const struct moe_ffn *f = &s->model->layers[layer].ffn;
+	double sum = 0;
+
+	if (f->kind != MOE_FFN_MOE)
+		return 0;
+	if (s->usage && layer < s->usage->layers && s->usage->experts[layer] == f->experts)
+		sum = distinct_by_usage(s->usage, layer, f->gate.top_k, rows);
+	return sum > 0 ? sum : f->experts * (1 - pow(1 - (double)f->gate.top_k / f->experts, rows));
+}
+
+/* ---- operations ---- */
+
+struct plan_rows plan_decode_rows(double rows, double context, double element)
+{
+	return (struct plan_rows){rows, rows, context, context, element};
+}
+
+/* A causal prompt: its rows see 1, 2, ... positions. */
+struct plan_rows plan_prefill_rows(double sequences, double prompt, double element)
+{
+	return (struct plan_rows){sequences * prompt, sequences, (prompt + 1) / 2, prompt, element};
+}
+
+/* What is multiplied: codes with int8 unless the setting is exact, then f32; other weights as what they are. */
+static enum moe_flops type_of(const struct moe_setting *s, enum moe_quant q)
+{
+	switch (kept(q)) {
+	case MOE_Q_F32:
+		return MOE_FLOPS_F32;
+	case MOE_Q_F16:
+		return MOE_FLOPS_F16;
+	case MOE_Q_BF16:
+		return MOE_FLOPS_BF16;
+	default:
+		return s->exact ? MOE_FLOPS_F32 : MOE_FLOPS_I8;
+	}
+}
+
+static struct moe_op product(const struct moe_setting *s, enum moe_op_kind kind, enum moe_quant q, double rows, double flops,
+                             double weights, double activations, double calls)
+{
+	return (struct moe_op){.kind = kind, .flops = flops, .weights = weights, .activations = activations,
+	                       .type = type_of(s, q), .kernel = (int)kept(q), .rows = rows, .calls = calls};
+}
+
+/* Positions that a row sees when no more than a window's last count: of rows that see 1, 2, ... n (mean keys (n + 1) / 2) or
+ * n each, for the first kind the mean of min(i, window). */
+static double seen(const struct plan_rows *r, double window)
+{
+	if (window <= 0 || r->stored <= window)
+		return r->keys;
+	if (r->keys == r->stored)
+		return window;
+	return window - window * (window - 1) / (2 * r->stored);
+}
+
+/* Both products, q k and p v: 4 FLOP for an element of a key; keys and values are read once by each sequence, and those of
+ * the new rows are written. */
+static struct moe_op attention(const struct moe_setting *s, int layer, const struct plan_rows *r)
+{
+	const struct moe_attention *a = &s->model->layers[layer].attn;
+	double keys = seen(r, a->window), stored = r->stored;
+
+	if (r->keys == r->stored)
+		stored = keys;
+	return (struct moe_op){.kind = MOE_OP_ATTENTION,
+	                       .flops = 4 * r->rows * keys * q_width(a),
+	                       .kv = (r->sequences * stored + r->rows) * plan_kv_bytes(s, layer),
+	                       .activations = 2 * r->rows * q_width(a) * r->element,
+	                       .type = MOE_FLOPS_F16,
+	                       .kernel = MOE_KERNEL_ATTENTION,
+	                       .rows = r->rows / r->sequences,
+	                       .calls = 2};
+}
+
+/* norm, three products, norms of the heads, turning of q and k. */
+static struct moe_op qkv(const struct moe_setting *s, const struct moe_attention *a, const struct plan_rows *r)
+{
+	double h = s->model->hidden, out = q_width(a) + 2.0 * a->kv_heads * a->head_dim;
+	double calls = 6 + (a->qk_norm != MOE_QKN_NONE ? 2 : 0) + (a->clip > 0 ? 3 : 0);
+
+	return product(s, MOE_OP_QKV, s->quants.rest, r->rows, 2 * r->rows * h * out, qkv_weights(s, a),
+	               r->rows * (3 * h + 3 * out) * r->element, calls);
+}
+
+/* The product, and the addition to the residual stream. */
+static struct moe_op output(const struct moe_setting *s, const struct moe_attention *a, const struct plan_rows *r)
+{
+	double h = s->model->hidden;
+
+	return product(s, MOE_OP_O, s->quants.rest, r->rows, 2 * r->rows * h * q_width(a), o_weights(s, a),
+	               r->rows * (q_width(a) + 4 * h) * r->element, 2);
+}
+
+/* norm, product, choice. */
+static struct moe_op gate(const struct moe_setting *s, const struct moe_ffn *f, const struct plan_rows *r)
+{
+	double h = s->model->hidden;
+
+	return product(s, MOE_OP_GATE, MOE_Q_KEEP, r->rows, 2 * r->rows * h * f->experts, matrix(MOE_Q_KEEP, f->experts, s->model->hidden),
+	               r->rows * (3 * h + 2.0 * f->experts) * r->element, 3);
+}
+
+/* Three products of every row with each of its k experts; the outputs, added up, and added to the residual stream. */
+static struct moe_op experts(const struct moe_setting *s, int layer, const struct plan_rows *r)
+{
+	const struct moe_ffn *f = &s->model->layers[layer].ffn;
+	double h = s->model->hidden, i = f->expert_width, pairs = r->rows * f->gate.top_k;
+	double distinct = moe_distinct_experts(s, layer, r->rows);
+
+	return product(s, MOE_OP_EXPERTS, s->quants.experts, distinct > 0 ? pairs / distinct : 0, 6 * pairs * h * i,
+	               distinct * plan_expert_bytes(s, layer), (pairs * (3 * h + 2 * i) + 3 * r->rows * h) * r->element, 4);
+}
+
+static struct moe_op ffn(const struct moe_setting *s, enum moe_op_kind kind, double width, const struct plan_rows *r)
+{
+	double h = s->model->hidden;
+
+	return product(s, kind, s->quants.rest, r->rows, 6 * r->rows * h * width, ffn_weights(s->quants.rest, s->model->hidden, (int64_t)width),
+	               r->rows * (4 * h + 2 * width) * r->element, 4);
+}
+
+/* The last row of every sequence; logits are looked at three times (the greatest, the sum of exponentials, the copy). */
+static struct moe_op head(const struct moe_setting *s, const struct plan_rows *r)
+{
+	double h = s->model->hidden, v = s->model->vocab;
+
+	return product(s, MOE_OP_HEAD, s->quants.head, r->sequences, 2 * r->sequences * h * v,
+	               matrix(s->quants.head, s->model->vocab, s->model->hidden), r->sequences * (3 * h + 4 * v) * r->element, 3);
+}
+
+static struct moe_op embed(const struct moe_setting *s, const struct plan_rows *r)
+{
+	return product(s, MOE_OP_EMBED, s->quants.embed, r->rows, 0, r->rows * matrix(s->quants.embed, 1, s->model->hidden),
+	               r->rows * s->model->hidden * r->element, 1);
+}
+
+void plan_ops(const struct moe_setting *s, int layer, const struct plan_rows *r, struct moe_op *out, int *n)
+{
+	const struct moe_layer *l = &s->model->layers[layer < 0 ? 0 : layer];
+
+	*n = 0;
+	if (layer < 0) {
+		out[(*n)++] = embed(s, r);
+		out[(*n)++] = head(s, r);
+		return;
+	}
+	out[(*n)++] = qkv(s, &l->attn, r);
+	out[(*n)++] = attention(s, layer, r);
+	out[(*n)++] = output(s, &l->attn, r);
+	if (l->ffn.kind == MOE_FFN_DENSE) {
+		out[(*n)++] = ffn(s, MOE_OP_DENSE, l->ffn.width, r);
+		return;
+	}
+	out[(*n)++] = gate(s, &l->ffn, r);
+	out[(*n)++] = experts(s, layer, r);
+	if (l->ffn.shared_width > 0)
+		out[(*n)++] = ffn(s, MOE_OP_SHARED, l->ffn.shared_width, r);
+}
+
+void moe_layer_ops(const struct moe_setting *s, int layer, double rows, double context, struct moe_op *out, int *n)
+{
+	struct plan_rows r = plan_decode_rows(rows, context, s->exact ? 4 : 2);
+
+	plan_ops(s, layer, &r, out, n);
+}
+
+const char *moe_op_name(enum moe_op_kind k)
+{
+	static const char *const names[MOE_OPS] = {"qkv", "attention", "o", "gate", "experts", "shared", "dense", "embed", "head"};
+
+	return names[k];
+}

@@ -1,0 +1,194 @@
+/* The paper's model: its authors' policies and its case study come out again. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "plan/private.h"
+
+#define GIB 0x1p30
+
+/* ---- their machines and models ---- */
+
+/* t4 and l4 as the artifact has them; host memory is what was free. */
+static struct moe_hardware machine(bool l4, int gpus, double host_gib)
+{
+	struct moe_hardware h = {.name = "test", .n_levels = 2, .n_links = 1};
+
+	h.levels[0] = (struct moe_memory_level){.name = "gpu", .count = gpus, .memory = (l4 ? 24 : 15) * GIB, .bandwidth = (l4 ? 285 : 300) * GIB};
+	h.levels[0].flops[MOE_FLOPS_F16] = l4 ? 104e12 : 65e12;
+	h.levels[1] = (struct moe_memory_level){.name = "cpu", .count = 1, .memory = host_gib * GIB, .bandwidth = 100 * GIB};
+	h.levels[1].flops[MOE_FLOPS_F32] = l4 ? 1.6e12 : 0.8e12;
+	h.links[0] = (struct moe_link){.from = 1, .to = 0, .bandwidth = 16 * GIB, .shared = true};
+	return h;
+}
+
+static struct moe_layer layers[64];
+
+static struct moe_model model(int n, int hidden, int width, int heads, int experts, int top_k)
+{
+	struct moe_model m = {.hidden = hidden, .vocab = 32000, .n_layers = n, .layers = layers};
+
+	for (int i = 0; i < n; i++) {
+		layers[i] = (struct moe_layer){.attn = {.heads = heads, .kv_heads = 8, .head_dim = hidden / heads}};
+		layers[i].ffn = (struct moe_ffn){.kind = MOE_FFN_MOE, .experts = experts, .expert_width = width, .gate = {.top_k = top_k}};
+	}
+	return m;
+}
+
+static struct moe_model mixtral(void)
+{
+	return model(32, 4096, 14336, 32, 8, 2);
+}
+
+static struct moe_workload mtbench(double generate, bool padded)
+{
+	return (struct moe_workload){.name = "mtbench", .prompt_mean = 77, .prompt_max = 418, .generate = generate, .padded = padded};
+}
+
+/* ---- section 4: policies ---- */
+
+struct expected {
+	double generate;
+	int64_t mu, n_ub;
+	double rw, seconds;
+};
+
+static void near(double value, double expected, double tolerance)
+{
+	if (!(fabs(value - expected) <= tolerance))
+		fail_msg("%g is not %g", value, expected);
+}
+
+static void check_policy(const struct moe_setting *s, const struct expected *x)
+{
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_found f;
+
+	assert_int_equal(plan_search_paper(s, &how, &f, NULL), 0);
+	assert_int_equal(f.execution.micro_batch, x->mu);
+	assert_int_equal(f.execution.batch, x->mu * x->n_ub);
+	near(f.execution.weights[0], x->rw, 6e-5);
+	near(f.prediction.decode.seconds, x->seconds, 6e-4);
+	assert_true(f.prediction.fits);
+}
+
+static void policies_on_a_t4(void **state)
+{
+	static const struct expected rows[] = {{32, 36, 14, 0.0004, 0.164}, {64, 36, 14, 0.0004, 0.164}, {128, 36, 14, 0.0004, 0.164}, {256, 36, 14, 0.0004, 0.164}};
+	struct moe_hardware h = machine(false, 1, 184);
+	struct moe_model m = mixtral();
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(rows[i].generate, true), .variant = MOE_VARIANT_PAPER};
+
+		check_policy(&s, &rows[i]);
+	}
+}
+
+static void policies_on_an_l4(void **state)
+{
+	static const struct expected rows[] = {{32, 68, 16, 0.0739, 0.152}, {64, 68, 15, 0.0739, 0.152}, {128, 68, 13, 0.0739, 0.152}, {256, 68, 11, 0.0739, 0.152}};
+	struct moe_hardware h = machine(true, 1, 184);
+	struct moe_model m = mixtral();
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(rows[i].generate, true), .variant = MOE_VARIANT_PAPER,
+		                        .residual = MOE_RESIDUAL_PER_MICRO_BATCH};
+
+		check_policy(&s, &rows[i]);
+	}
+}
+
+/* Several GPUs, other shapes, both kinds of residual stream, prompts of their mean length: by an independent program that was
+ * written from the formulas alone. */
+static void policies_of_larger_models(void **state)
+{
+	static const struct {
+		bool dbrx;
+		int gpus;
+		enum moe_residual residual;
+		bool padded;
+		struct expected x;
+	} rows[] = {
+		{false, 2, MOE_RESIDUAL_WHOLE_BATCH, false, {32, 68, 35, 0.0070, 0.2793}},
+		{false, 2, MOE_RESIDUAL_PER_MICRO_BATCH, true, {256, 36, 11, 0.0082, 0.2790}},
+		{false, 4, MOE_RESIDUAL_WHOLE_BATCH, true, {32, 36, 17, 0.0628, 0.2636}},
+		{false, 4, MOE_RESIDUAL_PER_MICRO_BATCH, false, {32, 68, 50, 0.1263, 0.2457}},
+		{true, 2, MOE_RESIDUAL_WHOLE_BATCH, true, {32, 4, 51, 0.0210, 0.5020}},
+		{true, 2, MOE_RESIDUAL_PER_MICRO_BATCH, false, {32, 132, 30, 0.0106, 0.3652}},
+		{true, 4, MOE_RESIDUAL_WHOLE_BATCH, false, {256, 36, 50, 0.1123, 0.3277}},
+		{true, 4, MOE_RESIDUAL_PER_MICRO_BATCH, true, {256, 36, 22, 0.1012, 0.3318}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct moe_model m = rows[i].dbrx ? model(40, 6144, 10752, 48, 16, 4) : model(56, 6144, 16384, 48, 8, 2);
+		struct moe_hardware h = machine(false, rows[i].gpus, 400);
+		struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(rows[i].x.generate, rows[i].padded),
+		                        .variant = MOE_VARIANT_PAPER, .residual = rows[i].residual};
+
+		check_policy(&s, &rows[i].x);
+	}
+}
+
+/* GPU memory sets the batch of the T4 and host memory that of the L4; the link binds both. */
+static void what_sets_the_batch(void **state)
+{
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_model m = mixtral();
+	struct moe_found f;
+
+	(void)state;
+	for (int l4 = 0; l4 < 2; l4++) {
+		struct moe_hardware h = machine(l4, 1, 184);
+		struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(128, true), .variant = MOE_VARIANT_PAPER,
+		                        .residual = l4 ? MOE_RESIDUAL_PER_MICRO_BATCH : MOE_RESIDUAL_WHOLE_BATCH};
+		struct moe_execution more;
+		struct moe_prediction p;
+
+		assert_int_equal(plan_search_paper(&s, &how, &f, NULL), 0);
+		assert_int_equal(f.prediction.decode.bottleneck, MOE_LANE_H2D);
+		more = f.execution;
+		more.batch += 2 * more.micro_batch;
+		assert_int_equal(moe_predict(&s, &more, &p, NULL), 0);
+		assert_int_equal(p.memory[1].used.total > p.memory[1].available, l4);
+		assert_int_equal(p.memory[0].used.total > p.memory[0].available * (1 + 1e-9), !l4);
+	}
+}
+
+static void what_does_not_fit_is_said(void **state)
+{
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_hardware h = machine(false, 1, 64);
+	struct moe_model m = mixtral();
+	struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(128, true), .variant = MOE_VARIANT_PAPER};
+	struct moe_err e = MOE_ERR_INIT;
+	struct moe_found f;
+
+	(void)state;
+	assert_int_equal(plan_search_paper(&s, &how, &f, &e), MOE_E_RANGE);
+	assert_non_null(strstr(e.msg, "of cpu memory"));
+	how.latency_bound = 1;
+	assert_int_equal(plan_search_paper(&s, &how, &f, &e), MOE_E_UNSUPPORTED);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(policies_on_a_t4),
+		cmocka_unit_test(policies_on_an_l4),
+		cmocka_unit_test(policies_of_larger_models),
+		cmocka_unit_test(what_sets_the_batch),
+		cmocka_unit_test(what_does_not_fit_is_said),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
