@@ -50,7 +50,10 @@ int moe_st_header_make(struct moe_st_entry *v, size_t n, const char *const *meta
 
 /* ---- model description ---- */
 
-enum moe_attn_kind { MOE_ATTN_GQA };
+/* GQA: every query head reads one of kv_heads keys and values.  MLA (DeepSeek-V2, arXiv 2405.04434): what is kept of a
+ * position is one vector of kv_rank numbers, from which all heads' keys and values come, and one rotated key of rope.dims for
+ * all heads; of head_dim the rotated part is rope.dims. */
+enum moe_attn_kind { MOE_ATTN_GQA, MOE_ATTN_MLA };
 enum moe_qk_norm { MOE_QKN_NONE, MOE_QKN_HEAD, MOE_QKN_WHOLE }; /* RMSNorm per head (Qwen3) or over all heads (OLMoE) */
 enum moe_act { MOE_ACT_SILU };
 enum moe_ffn_kind { MOE_FFN_DENSE, MOE_FFN_MOE };
@@ -63,7 +66,8 @@ struct moe_rope {
 };
 struct moe_attention {
 	enum moe_attn_kind kind;
-	int heads, kv_heads, head_dim;
+	int heads, kv_heads, head_dim; /* MLA: kv_heads = heads */
+	int q_rank, kv_rank, v_dim; /* MLA: width of the compressed query (0: it is not), of what is kept, of a head's value */
 	int window;                 /* keys a query sees, itself included; 0: all before it */
 	bool qkv_bias, o_bias;
 	enum moe_qk_norm qk_norm;
@@ -111,12 +115,19 @@ int moe_model_add_generation(struct moe_model *m, const struct moe_json *generat
 void moe_model_free(struct moe_model *m);
 int moe_model_copy(const struct moe_model *m, struct moe_model *out, struct moe_err *e);
 
+/* Is it of a family that can be run?  Others are known by their shapes only: they can be planned for. */
+bool moe_model_runs(const struct moe_model *m);
+/* Numbers that a position adds to the KV cache of a layer; weights of a layer's attention; operations of one query, all heads,
+ * with one position (MLA: with what is kept as it is, the matrices beside it absorbed into query and output). */
+size_t moe_attention_kv(const struct moe_attention *a);
+uint64_t moe_attention_parameters(const struct moe_attention *a, int hidden);
+double moe_attention_operations(const struct moe_attention *a);
 size_t moe_model_kv_bytes_per_token(const struct moe_model *m, size_t element); /* all layers, K and V */
 int moe_model_moe_layers(const struct moe_model *m);
 int moe_model_max_experts(const struct moe_model *m);
 /* Bytes of one expert's three matrices at `element` bytes a weight; parameters: element = 1. */
 uint64_t moe_model_expert_size(const struct moe_model *m, int layer, uint64_t element);
-uint64_t moe_model_parameters(const struct moe_model *m, bool active_only);
+uint64_t moe_model_parameters(const struct moe_model *m, bool active_only); /* active: of one token, the whole embedding too */
 
 /* ---- which tensor is what ---- */
 
@@ -230,6 +241,13 @@ int moe_bind_expert(const struct moe_tensors *s, const struct moe_model *m, int 
 /* Everything that is no routed expert. moe_base_free frees the array only. */
 int moe_bind_base(const struct moe_tensors *s, const struct moe_model *m, struct moe_base_weights *out, struct moe_err *e);
 void moe_base_free(struct moe_base_weights *b);
+
+/* ---- models by name ---- */
+
+/* The description of a known model without a checkpoint: those of moe_synth_names (options allowed, "NAME,layers=2"), and
+ * shapes of families that cannot be run ("dbrx", "deepseek-v3", "gpt-oss-120b", ...).  MOE_E_MISSING suggests the nearest. */
+int moe_named_model(const char *name, struct moe_model *out, struct moe_err *e);
+const char *const *moe_named_models(void);           /* NULL-terminated */
 
 /* ---- synthetic checkpoints ---- */
 

@@ -94,6 +94,9 @@ static const struct moe_family families[] = {
 	},
 };
 
+static const struct moe_name_form no_names[] = {{0, NULL}};
+const struct moe_family moe_family_shape_only = {.name = "", .architecture = "", .names = no_names};
+
 const struct moe_family *moe_family_at(size_t i)
 {
 	return i < sizeof families / sizeof families[0] ? &families[i] : NULL;

@@ -30,7 +30,7 @@ size_t moe_model_kv_bytes_per_token(const struct moe_model *m, size_t element)
 	size_t n = 0;
 
 	for (int i = 0; i < m->n_layers; i++)
-		n += 2 * (size_t)m->layers[i].attn.kv_heads * (size_t)m->layers[i].attn.head_dim * element;
+		n += moe_attention_kv(&m->layers[i].attn) * element;
 	return n;
 }
 
@@ -72,9 +72,15 @@ static uint64_t elements(const struct moe_model *m, enum moe_role role, int laye
 	return n;
 }
 
+static bool is_attention(enum moe_role r)
+{
+	return r >= MOE_R_Q && r <= MOE_R_K_NORM;
+}
+
 static bool counts(enum moe_role r)
 {
-	return r != MOE_R_ROTARY && r != MOE_R_EMBED && r != MOE_R_HEAD && r != MOE_R_FINAL_NORM && !moe_role_is_expert(r);
+	return r != MOE_R_ROTARY && r != MOE_R_EMBED && r != MOE_R_HEAD && r != MOE_R_FINAL_NORM && !moe_role_is_expert(r) &&
+	       !is_attention(r);
 }
 
 uint64_t moe_model_parameters(const struct moe_model *m, bool active_only)
@@ -89,6 +95,7 @@ uint64_t moe_model_parameters(const struct moe_model *m, bool active_only)
 		for (int r = 0; r < MOE_ROLES; r++)
 			if (counts((enum moe_role)r))
 				n += elements(m, (enum moe_role)r, i);
+		n += moe_attention_parameters(&m->layers[i].attn, m->hidden);
 		n += moe_model_expert_size(m, i, 1) * (uint64_t)(active_only ? f->gate.top_k : f->experts);
 	}
 	return n;

@@ -46,6 +46,11 @@ struct moe_family {
 const struct moe_family *moe_family_find(const char *name);
 const struct moe_family *moe_family_at(size_t i);   /* NULL past the end */
 
+/* Of models that are known by their shapes only: no tensors are known. */
+extern const struct moe_family moe_family_shape_only;
+/* Is it the name of such a model? */
+bool moe_is_shape_only(const char *name);
+
 /* ---- reading a configuration ---- */
 
 /* A configuration being read.  The first failure sticks in rc; reads after it do nothing. */

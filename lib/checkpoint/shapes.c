@@ -30,6 +30,8 @@ static bool of_attention(const struct moe_attention *a, int64_t hidden, enum moe
 	int64_t q = (int64_t)a->heads * a->head_dim, kv = (int64_t)a->kv_heads * a->head_dim;
 	bool whole = a->qk_norm == MOE_QKN_WHOLE;
 
+	if (a->kind != MOE_ATTN_GQA)
+		return false;
 	switch (r) {
 	case MOE_R_Q:
 		return matrix(q, hidden, shape, ndim);

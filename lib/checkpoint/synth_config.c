@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/words.h"
 #include "checkpoint/synth.h"
 
 struct preset {
@@ -189,12 +190,18 @@ static int put_file(struct moe_jw *w, const struct moe_json *config, const char 
 
 static int put_named(struct moe_jw *w, const struct moe_synth_spec *spec, struct moe_err *e)
 {
+	const char *near;
+
 	for (size_t i = 0; i < PRESETS; i++)
 		if (strcmp(presets[i].name, spec->name) == 0) {
 			put_preset(w, &presets[i], spec);
 			return 0;
 		}
-	return moe_fail(e, MOE_E_RANGE, "synthetic checkpoint: there is no shape %s", spec->name);
+	if (moe_is_shape_only(spec->name))
+		return moe_fail(e, MOE_E_UNSUPPORTED, "%s is known by its shape only: it can be planned for, not run", spec->name);
+	near = moe_nearest(spec->name, moe_synth_names());
+	return moe_fail(e, MOE_E_RANGE, "synthetic checkpoint: there is no shape %s%s%s%s", spec->name, near ? ": is " : "",
+	                near ? near : "", near ? " meant?" : "");
 }
 
 int moe_synth_config(const struct moe_synth_spec *spec, const char *path, char **text, size_t *len, struct moe_err *e)

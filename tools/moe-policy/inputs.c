@@ -25,8 +25,8 @@ int subject_open(const char *what, struct subject *s, struct moe_err *e)
 	if (strncmp(what, "synth:", 6) == 0)
 		return moe_synth_model(what + 6, &s->model, e);
 	if (!moe_is_dir(what)) {
-		rc = moe_synth_model(what, &s->model, e);
-		return rc ? moe_fail_prefix(e, rc, "%s is no folder", what) : 0;
+		rc = moe_named_model(what, &s->model, e);
+		return rc == MOE_E_MISSING ? moe_fail_prefix(e, rc, "%s is no folder", what) : rc;
 	}
 	if (!weights)
 		return moe_model_open(what, &s->model, e);
