@@ -207,32 +207,62 @@ static int make_rows(struct bench *n, struct moe_err *e)
 	return 0;
 }
 
-static void release(struct bench *n)
+static void release_rows(struct bench *n)
 {
-	free(n->weights);
 	free(n->x);
 	free(n->y);
 	free(n->scratch);
 	free(n->groups);
 	free(n->x_row);
 	free(n->weight);
+	n->x = n->y = n->scratch = n->weight = NULL;
+	n->groups = NULL;
+	n->x_row = NULL;
+}
+
+/* With the weights that are there. */
+static int time_rows(struct bench *n, double seconds, struct moe_kernel_rate *out, struct moe_err *e)
+{
+	const struct moe_kernel_case *k = n->k;
+	double values = (double)k->rows * (double)k->cols * (k->experts ? 3 : 1);
+	int each = k->experts ? k->experts : 1, rc = make_rows(n, e);
+
+	*out = (struct moe_kernel_rate){0};
+	rc = rc ? rc : set_calls(n, e);
+	rc = rc ? rc : moe_measure_rate(sample, n, seconds, &out->calls, e);
+	out->copies = n->copies;
+	out->bytes = (double)n->copy_bytes * each;
+	out->operations = 2 * values * k->m * each;
+	release_rows(n);
+	return rc;
 }
 
 int moe_measure_kernel(struct moe_backend *b, const struct moe_kernel_case *k, size_t memory, double seconds,
                        struct moe_kernel_rate *out, struct moe_err *e)
 {
 	struct bench n = {.b = b, .k = k};
-	double values = (double)k->rows * (double)k->cols * (k->experts ? 3 : 1);
-	int each = k->experts ? k->experts : 1, rc = check_case(k, e);
+	int rc = check_case(k, e);
 
 	*out = (struct moe_kernel_rate){0};
 	rc = rc ? rc : make_weights(&n, memory, e);
-	rc = rc ? rc : make_rows(&n, e);
-	rc = rc ? rc : set_calls(&n, e);
-	rc = rc ? rc : moe_measure_rate(sample, &n, seconds, &out->calls, e);
-	out->copies = n.copies;
-	out->bytes = (double)n.copy_bytes * each;
-	out->operations = 2 * values * k->m * each;
-	release(&n);
+	rc = rc ? rc : time_rows(&n, seconds, out, e);
+	free(n.weights);
+	return rc;
+}
+
+int moe_measure_kernel_curve(struct moe_backend *b, const struct moe_kernel_case *k, const int *rows, int n_rows, size_t memory,
+                             double seconds, struct moe_kernel_rate *out, struct moe_err *e)
+{
+	struct moe_kernel_case one = *k;
+	struct bench n = {.b = b, .k = &one};
+	int rc = check_case(k, e);
+
+	rc = rc ? rc : make_weights(&n, memory, e);
+	for (int i = 0; i < n_rows && !rc; i++) {
+		one.m = rows[i];
+		rc = check_case(&one, e);
+		rc = rc ? rc : time_rows(&n, seconds, &out[i], e);
+	}
+	free(n.weights);
 	return rc;
 }

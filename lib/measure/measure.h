@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/team.h"
 #include "compute/compute.h"
+#include "plan/plan.h"
 
 /* ---- rates ---- */
 
@@ -66,28 +67,6 @@ struct moe_roofs {
 /* All of them at this team's number of threads; `seconds` in all. */
 int moe_measure_roofs(struct moe_team *team, double seconds, struct moe_roofs *out, struct moe_err *e);
 
-/* ---- the machine ---- */
-
-/* Bytes of the largest cache, as the system says; 0: unknown. */
-size_t moe_machine_cache(void);
-/* "Intel(R) Xeon(R) Processor", or "unknown" (buf >= 128). */
-const char *moe_machine_cpu(char *buf);
-/* Bytes a second read from a file of at least 64 MiB past the system's cache, in blocks of 4 MiB.  MOE_E_IO where the
- * file system cannot do that. */
-int moe_measure_disk(const char *path, double seconds, struct moe_rate *out, struct moe_err *e);
-
-/* What a hardware profile says of a machine. */
-struct moe_machine {
-	const char *name;
-	uint64_t memory;                       /* bytes that may be used */
-	const struct moe_roofs *roofs;         /* [n_roofs] at several numbers of threads; the level has those of the most */
-	int n_roofs;
-	struct moe_rate disk;                  /* steady 0: not measured, and no level of it */
-	uint64_t disk_bytes;                   /* free on it */
-};
-/* The profile as moe-policy(5) has it, as one JSON value; under "measured" every rate with its spread. */
-void moe_profile_write(struct moe_jw *w, const struct moe_machine *m);
-
 /* ---- kernels ---- */
 
 /* A product with a matrix, or a whole expert FFN, through the backend's operations. */
@@ -107,5 +86,55 @@ struct moe_kernel_rate {
  * MOE_E_UNSUPPORTED: the backend has no kernel for it; MOE_E_NOMEM. */
 int moe_measure_kernel(struct moe_backend *b, const struct moe_kernel_case *k, size_t memory, double seconds,
                        struct moe_kernel_rate *out, struct moe_err *e);
+/* The same weights with several numbers of rows (k->m counts for nothing); out[n_rows], `seconds` for each. */
+int moe_measure_kernel_curve(struct moe_backend *b, const struct moe_kernel_case *k, const int *rows, int n_rows, size_t memory,
+                             double seconds, struct moe_kernel_rate *out, struct moe_err *e);
+/* Bytes a second of keys and values that attention gets through: `rows` queries at the end of 2048 positions, `group` query
+ * heads for each of 8 KV heads of 128, sequences that take turns in `memory` bytes. */
+int moe_measure_attention(struct moe_backend *b, enum moe_kv_type type, int group, int rows, size_t memory, double seconds,
+                          struct moe_rate *out, struct moe_err *e);
+
+/* What a hardware profile says of this backend's kernels. */
+struct moe_kernels {
+	struct moe_kernel_roof roofs[MOE_KERNELS]; /* of quants not asked for and of attention without a type: n is 0 */
+	double call;                               /* seconds of the smallest operation */
+};
+/* Measure them: experts of the quants in the set (bit 1 << quant), attention with that KV type, at 1 to 256 rows;
+ * `seconds` for each point of a curve. */
+int moe_measure_kernels(struct moe_backend *b, unsigned quants, enum moe_kv_type kv, double seconds, struct moe_kernels *out,
+                        struct moe_err *e);
+
+/* ---- the machine ---- */
+
+/* Bytes of the largest cache, as the system says; 0: unknown. */
+size_t moe_machine_cache(void);
+/* "Intel(R) Xeon(R) Processor", or "unknown" (buf >= 128). */
+const char *moe_machine_cpu(char *buf);
+/* Bytes a second read from a file of at least 64 MiB past the system's cache, in blocks of 4 MiB.  MOE_E_IO where the
+ * file system cannot do that. */
+int moe_measure_disk(const char *path, double seconds, struct moe_rate *out, struct moe_err *e);
+
+/* TCP between two threads of this process. */
+struct moe_loopback {
+	struct moe_rate bytes;                 /* a second, one way */
+	struct moe_rate trips;                 /* there and back a second, of 8 bytes */
+};
+int moe_measure_loopback(double seconds, struct moe_loopback *out, struct moe_err *e);
+
+/* What a hardware profile says of a machine. */
+struct moe_machine {
+	const char *name;
+	uint64_t memory;                       /* bytes that may be used */
+	const struct moe_roofs *roofs;         /* [n_roofs] at several numbers of threads; the level has those of the most */
+	int n_roofs;
+	struct moe_rate disk;                  /* steady 0: not measured, and no level of it */
+	uint64_t disk_bytes;                   /* free on it */
+	struct moe_loopback loopback;          /* bytes.steady 0: not measured, and no network */
+	const struct moe_kernels *kernels;     /* at that most threads; NULL: not measured */
+};
+/* As plan/ reckons with it: a level "cpu", a level "disk" and a link from it. */
+void moe_machine_hardware(const struct moe_machine *m, struct moe_hardware *out);
+/* The profile as moe-policy(5) has it, as one JSON value; under "measured" every rate with its spread. */
+void moe_profile_write(struct moe_jw *w, const struct moe_machine *m);
 
 #endif

@@ -1,4 +1,7 @@
 /* Roofs as a hardware profile (moe-policy(5)). */
+#include <stdio.h>
+#include <string.h>
+
 #include "measure/measure.h"
 
 static void write_rate(struct moe_jw *w, const char *name, const struct moe_rate *r, const char *instructions)
@@ -35,74 +38,56 @@ static void write_measured(struct moe_jw *w, const struct moe_roofs *r)
 	moe_jw_end(w);
 }
 
-static void begin_level(struct moe_jw *w, const char *name, uint64_t memory, double bandwidth)
-{
-	moe_jw_obj(w);
-	moe_jw_key(w, "name");
-	moe_jw_str(w, name);
-	moe_jw_key(w, "count");
-	moe_jw_int(w, 1);
-	moe_jw_key(w, "memory");
-	moe_jw_int(w, (int64_t)memory);
-	moe_jw_key(w, "bandwidth");
-	moe_jw_num(w, bandwidth);
-}
-
-static void write_cpu(struct moe_jw *w, const struct moe_machine *m)
+static const struct moe_roofs *most_threads(const struct moe_machine *m)
 {
 	const struct moe_roofs *best = &m->roofs[0];
 
 	for (int i = 1; i < m->n_roofs; i++)
 		if (m->roofs[i].threads > best->threads)
 			best = &m->roofs[i];
-	begin_level(w, "cpu", m->memory, best->memory.steady);
-	moe_jw_key(w, "flops");
-	moe_jw_obj(w);
-	for (int a = 0; a < MOE_ARITHMETICS; a++)
-		if (best->dot[a].steady > 0) {
-			moe_jw_key(w, moe_arithmetic_name((enum moe_arithmetic)a));
-			moe_jw_num(w, best->dot[a].steady);
-		}
-	moe_jw_end(w);
-	moe_jw_end(w);
+	return best;
 }
 
-static void write_disk_link(struct moe_jw *w, const struct moe_machine *m)
+static void set_cpu(struct moe_memory_level *l, const struct moe_machine *m)
 {
-	moe_jw_obj(w);
-	moe_jw_key(w, "from");
-	moe_jw_str(w, "disk");
-	moe_jw_key(w, "to");
-	moe_jw_str(w, "cpu");
-	moe_jw_key(w, "bandwidth");
-	moe_jw_num(w, m->disk.steady);
-	moe_jw_end(w);
+	static const enum moe_flops type[MOE_ARITHMETICS] = {MOE_FLOPS_F32, MOE_FLOPS_BF16, MOE_FLOPS_I8};
+	const struct moe_roofs *r = most_threads(m);
+
+	*l = (struct moe_memory_level){.name = "cpu", .count = 1, .memory = (double)m->memory, .bandwidth = r->memory.steady};
+	for (int a = 0; a < MOE_ARITHMETICS; a++)
+		l->flops[type[a]] = r->dot[a].steady;
+	if (m->kernels) {
+		memcpy(l->kernels, m->kernels->roofs, sizeof l->kernels);
+		l->call = m->kernels->call;
+	}
 }
 
+void moe_machine_hardware(const struct moe_machine *m, struct moe_hardware *out)
+{
+	*out = (struct moe_hardware){.n_levels = 1};
+	snprintf(out->name, sizeof out->name, "%s", m->name);
+	set_cpu(&out->levels[0], m);
+	if (m->disk.steady > 0) {
+		out->levels[out->n_levels++] = (struct moe_memory_level){.name = "disk", .count = 1, .memory = (double)m->disk_bytes, .bandwidth = m->disk.steady};
+		out->links[out->n_links++] = (struct moe_link){.from = 1, .to = 0, .bandwidth = m->disk.steady};
+	}
+	if (m->loopback.bytes.steady > 0) {
+		out->network_bandwidth = m->loopback.bytes.steady;
+		out->network_latency = 1 / (2 * m->loopback.trips.steady);
+	}
+}
 void moe_profile_write(struct moe_jw *w, const struct moe_machine *m)
 {
+	struct moe_hardware h;
 	char cpu[128];
 
+	moe_machine_hardware(m, &h);
 	moe_jw_obj(w);
 	moe_jw_key(w, "schema");
 	moe_jw_int(w, 1);
-	moe_jw_key(w, "name");
-	moe_jw_str(w, m->name);
 	moe_jw_key(w, "cpu");
 	moe_jw_str(w, moe_machine_cpu(cpu));
-	moe_jw_key(w, "levels");
-	moe_jw_arr(w);
-	write_cpu(w, m);
-	if (m->disk.steady > 0) {
-		begin_level(w, "disk", m->disk_bytes, m->disk.steady);
-		moe_jw_end(w);
-	}
-	moe_jw_arr_end(w);
-	moe_jw_key(w, "links");
-	moe_jw_arr(w);
-	if (m->disk.steady > 0)
-		write_disk_link(w, m);
-	moe_jw_arr_end(w);
+	moe_hardware_write_members(&h, w);
 	moe_jw_key(w, "measured");
 	moe_jw_arr(w);
 	for (int i = 0; i < m->n_roofs; i++)

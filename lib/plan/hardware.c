@@ -146,9 +146,8 @@ static void write_link(const struct moe_hardware *h, const struct moe_link *l, s
 	moe_jw_end(w);
 }
 
-void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w)
+void moe_hardware_write_members(const struct moe_hardware *h, struct moe_jw *w)
 {
-	moe_jw_obj(w);
 	moe_jw_key(w, "name");
 	moe_jw_str(w, h->name);
 	moe_jw_key(w, "levels");
@@ -168,5 +167,11 @@ void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w)
 		put_known(w, "latency", h->network_latency);
 		moe_jw_end(w);
 	}
+}
+
+void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w)
+{
+	moe_jw_obj(w);
+	moe_hardware_write_members(h, w);
 	moe_jw_end(w);
 }

@@ -87,6 +87,7 @@ const char *const *moe_network_names(void);
  * failure some hosts may have it and others not. */
 int moe_hardware_set(struct moe_fleet *f, const char *assignment, struct moe_err *e);
 void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w); /* the profile, one JSON value */
+void moe_hardware_write_members(const struct moe_hardware *h, struct moe_jw *w); /* its members, into an object that is open */
 /* Index of the level of that name; -1: none. */
 int moe_level_find(const struct moe_hardware *h, const char *name);
 /* The link between two levels; NULL: none. */

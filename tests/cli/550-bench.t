@@ -95,13 +95,16 @@ runs 2 "a shape that is none" $kernels -s 64
 runs 2 "a quant that is none" $kernels --quant q5
 refuses "more memory than there is" 'matrices take' $kernels --no-roofs --memory 900000G --quant f32
 
-runs 0 "hardware" moe-bench hardware --seconds 0.01 -t 1,2 --name box
+runs 0 "hardware" moe-bench hardware --seconds 0.01 -t 1,2 --name box --quant q4
 cp "$work/out" "$work/box.json"
 has "the first key is the schema" '^  "schema": 1,$' "$work/box.json"
 runs 0 "moe-policy takes the profile" moe-policy --model tiny-mixtral --hardware "$work/box.json"
 has "and plans for it" '"host": "box"' "$work/out"
+has "its kernels are curves" '"rows": \[' "$work/box.json"
+has "its network is the loopback" '"network": \{' "$work/box.json"
 runs 2 "threads that are none" moe-bench hardware -t 0
-refuses "a disk file that is too small" 'at least 64 MiB|past the cache' moe-bench hardware -q --seconds 0.01 -t 1 --disk "$work/box.json"
+runs 2 "a quant that is none" moe-bench hardware --quant q9
+refuses "a disk file that is too small" 'at least 64 MiB|past the cache' moe-bench hardware -q --seconds 0.01 -t 1 --no-kernels --no-network --disk "$work/box.json"
 
 runs 0 "synth" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/a"
 runs 0 "synth again" moe-bench synth --like tiny-qwen2-moe --seed 3 "$work/b"
