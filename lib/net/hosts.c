@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/opts.h"
 #include "net/endpoint.h"
@@ -162,6 +163,8 @@ int moe_hosts_read(const char *path, double timeout, struct moe_endpoints *p, st
 	size_t len;
 	int rc;
 
+	if (!moe_exists(path) && timeout > 0)
+		moe_log(MOE_INFO, "%s is not there yet: waiting for it, up to %g s", path, timeout);
 	while (!moe_exists(path) && (double)(moe_now_ns() - start) < timeout * 1e9)
 		sleep_ms(20);
 	rc = moe_read_file(path, MAX_FILE, &text, &len, e);

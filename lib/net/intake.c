@@ -157,8 +157,11 @@ static void take(struct remote *r, int i, struct message *m)
 			refuse_link(r, i, &e);
 			break;
 		}
-		link_welcome(&r->links[i], frames, m->n, &r->terms);
-		r->dirty = true;
+		/* One that nobody asked for changes nothing: a server that was refused stays so until it reconnects. */
+		if (r->links[i].state == LINK_GREETED) {
+			link_welcome(&r->links[i], frames, m->n, &r->terms);
+			r->dirty = true;
+		}
 		break;
 	case WIRE_REPLY:
 		take_reply(r, i, m, frames);

@@ -52,7 +52,7 @@ bool link_ended(struct link *l);
 void link_lost(struct link *l, const char *why);
 /* Send HELLO on a connection that is up; the link is then LINK_GREETED, or as before if its queue is full. */
 void link_greet(struct link *l, const struct link_terms *t);
-/* A WELCOME came: LINK_READY, or LINK_REFUSED with l->why. */
+/* The WELCOME of a link that is LINK_GREETED: LINK_READY, or LINK_REFUSED with l->why. */
 void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t);
 
 /* client_lane.c */

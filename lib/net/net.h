@@ -26,14 +26,14 @@ int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_
 /* A hosts file: lines "host slots=N [port=P]" (ranks on one host take consecutive ports from P, default 5555), or whole
  * endpoints; # starts a comment.  Appends. */
 int moe_hosts_parse(const char *text, size_t len, const char *what, struct moe_endpoints *p, struct moe_err *e);
-/* The same from a file, waiting up to timeout seconds for it to appear. */
+/* The same from a file, waiting up to timeout seconds for it to appear; the operator is told when that begins. */
 int moe_hosts_read(const char *path, double timeout, struct moe_endpoints *p, struct moe_err *e);
 /* ipc endpoint of a rank: ipc://RUNTIME/FINGERPRINT8-rank-N (caller frees). */
 char *moe_default_endpoint(const char *fingerprint, int rank, struct moe_err *e);
 /* The endpoint of the i-th of several servers that share one --bind: a tcp port of its own, port + i (0, any free one,
  * stays 0); an ipc path of its own, PATH-i (caller frees). */
 char *moe_endpoint_nth(const char *bind, int i, struct moe_err *e);
-/* May this endpoint be bound without keys?  ipc in a private folder: yes; tcp: only when insecure. */
+/* May this endpoint be bound?  ipc in a private folder: yes; tcp, which anyone may connect to: only when insecure. */
 int moe_endpoint_check_bind(const char *endpoint, bool insecure, struct moe_err *e);
 
 /* ---- what both sides must agree on ---- */

@@ -71,8 +71,10 @@ runs 2 "ranks that are no range" timeout 60 moe-serve --ranks 3-1 synth:tiny-mix
 has "are named" "'3-1' is not of the form A-B" "$work/err"
 refuses "--rank env without a launcher" 'none of SLURM_PROCID' timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "--rank env with nonsense" 'SLURM_PROCID=x' env SLURM_PROCID=x timeout 60 moe-serve --rank env synth:tiny-mixtral
-refuses "tcp without --insecure" 'tcp://127.0.0.1:0: a tcp endpoint needs keys or --insecure' \
+refuses "tcp without --insecure" 'tcp://127.0.0.1:0: whoever can connect to a tcp endpoint may ask: --insecure' \
 	timeout 60 moe-serve --bind tcp://127.0.0.1:0 synth:tiny-mixtral
+runs 2 "to poll what is not shared" timeout 60 moe-serve --no-shm --busy-poll 50 synth:tiny-mixtral
+has "makes no sense" '--busy-poll looks into shared memory' "$work/err"
 runs 2 "an endpoint of another kind" timeout 60 moe-serve --bind udp://x:1 synth:tiny-mixtral
 has "is named" '--bind udp://x:1: an endpoint begins with tcp:// or ipc://' "$work/err"
 chmod 777 "$work"
@@ -238,7 +240,7 @@ if [ "$(cores self | cut -c 1-3)" = 0-1 ] && unshare -rm mount --bind "$work/two
 		[ -n "$pid" ] && [ "$(cores "$pid")" = $rank ]
 		ok $? "two nodes: rank $rank runs on node $rank"
 	done
-	[ "$(grep -c ' 1 threads,' "$work/nodes.err")" -eq 2 ]
+	[ "$(grep -c ' 1 thread,' "$work/nodes.err")" -eq 2 ]
 	ok $? "two nodes: a thread for each core of a node"
 	kill -TERM "$server"
 	ends 0 "two nodes: ends with 0"

@@ -42,5 +42,7 @@ refuses "-p with a hung server: one line" "moe-route: .*(rank 1|server)" timeout
 kill -CONT "$rank1"
 serve_stop
 
-refuses "a hosts file that never comes" "moe-route: .*nowhere" timeout 20 moe-route --hosts "$work/nowhere" --timeout 0.5 -p "And" -n 4 "$work/shards"
+refuses "a hosts file that never comes" "moe-route: .*nowhere" timeout 20 moe-route -q --hosts "$work/nowhere" --timeout 0.5 -p "And" -n 4 "$work/shards"
+runs 1 "without -q" timeout 20 moe-route --hosts "$work/nowhere" --timeout 0.5 -p "And" -n 4 "$work/shards"
+has "the wait is told when it begins" "^moe-route: .*nowhere is not there yet: waiting for it, up to 0.5 s|^.*nowhere is not there yet: waiting for it, up to 0.5 s" "$work/err"
 finish

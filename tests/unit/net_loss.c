@@ -148,7 +148,7 @@ static void a_server_that_comes_back_as_another_model_is_not_used(void **state)
 
 /* ---- a server of the test's own ---- */
 
-enum mood { ANSWER, HOLD, NONSENSE, FOREIGN, FAIL, STALE };
+enum mood { ANSWER, HOLD, NONSENSE, FOREIGN, UNASKED, FAIL, STALE };
 
 struct fake {
 	void *ctx, *socket;
@@ -202,19 +202,22 @@ static void fake_answer(struct fake *f, const struct peer *to, struct wire_frame
 	unsigned char header[WIRE_HEADER_MAX];
 	float *y;
 	bool stale;
+	int mood = f->mood; /* it may change as soon as something is sent */
 
 	hold(f->h, has, 0, 1);
 	if (wire_get_request(frames, n, &limits, &q, &stale, NULL) == 0) {
 		error.id = reply.id = q.id;
 		reply.layer = q.layer;
 		reply.rows = q.pairs;
-		reply.width = q.width + (f->mood == NONSENSE);
+		reply.width = q.width + (mood == NONSENSE);
 		y = calloc((size_t)reply.rows * reply.width, sizeof *y);
-		if (f->mood == FAIL || f->mood == STALE) {
-			error.flags = f->mood == STALE ? WIRE_HELLO_AGAIN : 0;
+		if (mood == FAIL || mood == STALE) {
+			error.flags = mood == STALE ? WIRE_HELLO_AGAIN : 0;
 			fake_send(f, to, header, wire_put_error(&error, header), NULL, 0);
-		} else if (f->mood == FOREIGN) {
+		} else if (mood == FOREIGN || mood == UNASKED) {
 			fake_send(f, to, "GET / HTTP/1.1\r\n", 16, NULL, 0);
+			if (mood == UNASKED)
+				fake_welcome(f, to);
 		} else {
 			fake_send(f, to, header, wire_put_reply(&reply, header), y, (size_t)reply.rows * reply.width * sizeof *y);
 		}
@@ -365,6 +368,29 @@ static void errors_and_nonsense_fail_the_rows(void **state)
 	check_mood(*state, STALE, MOE_E_PEER, "the disk is gone");
 }
 
+/* A server that broke the protocol cannot welcome itself back. */
+static void refused_stays_refused(void **state)
+{
+	const struct here *h = *state;
+	struct moe_err e = MOE_ERR_INIT;
+	struct moe_experts *x;
+	struct fake f;
+	struct work w;
+
+	fake_start(&f, h, UNASKED);
+	x = client(h, 1);
+	work_new(h, &w, 3, 17);
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(run(x, &w.b, &e), MOE_E_PEER);
+		assert_non_null(strstr(e.msg, "shorter than a header"));
+		f.mood = ANSWER;
+		usleep(1000);
+	}
+	work_free(&w);
+	x->ops->close(x);
+	fake_end(&f);
+}
+
 /* ---- clients that leave ---- */
 
 static void closing_in_the_middle_leaves_nothing(void **state)
@@ -397,6 +423,7 @@ int main(void)
 		cmocka_unit_test(silence_ends_at_the_deadline),
 		cmocka_unit_test(late_answers_are_known_by_their_id),
 		cmocka_unit_test(errors_and_nonsense_fail_the_rows),
+		cmocka_unit_test(refused_stays_refused),
 		cmocka_unit_test(closing_in_the_middle_leaves_nothing),
 	};
 

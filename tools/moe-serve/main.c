@@ -79,6 +79,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
 	if (opt.bind && !is_endpoint(opt.bind, &e))
 		return moe_usage(&tool, "--bind %s", e.msg);
+	if (opt.no_shm && opt.busy_poll != MOE_BUSY_POLL)
+		return moe_usage(&tool, "--busy-poll looks into shared memory, and --no-shm says that there is none");
 	if (!nodes_word(opt.numa))
 		return moe_usage(&tool, "--numa: '%s' is neither auto, off nor a list of nodes such as 0,1", opt.numa);
 	rc = plan_open(&opt, argv[0], &plan, &e);
