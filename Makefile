@@ -38,7 +38,7 @@ ldflags  = -pthread $(san) -Wl,--as-needed $(LDFLAGS)
 libs     = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm $(LDLIBS)
 
 # lib/compute/cpu/isa_*.c is one source compiled per instruction set by including kernels.inc with its own flags;
-# coded_*.c does the same with coded.inc.
+# coded_*.c does the same with coded.inc, pairs_*.c with product.inc.
 machine  = $(shell uname -m)
 isa_avx2   = $(if $(filter x86_64 amd64,$(machine)),-mavx2 -mfma -mf16c)
 isa_avx512 = $(if $(isa_avx2),$(isa_avx2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
@@ -50,6 +50,7 @@ $(call isa_objects,$(1),base):   isaflags = $(2)
 $(1)/lib/compute/cpu/coded_avx2vnni.o:   isaflags = $$(if $$(isa_avx2),$$(isa_avx2) -mavxvnni) $(2)
 $(1)/lib/compute/cpu/coded_avx512vnni.o: isaflags = $$(if $$(isa_avx2),$$(isa_avx512) -mavx512vnni) $(2)
 $(1)/lib/compute/cpu/coded_neon.o:       isaflags = $$(if $$(filter aarch64,$$(machine)),-march=armv8.2-a+dotprod) $(2)
+$(1)/lib/compute/cpu/pairs_avx512bf16.o: isaflags = $$(if $$(isa_avx2),$$(isa_avx512) -mavx512bf16) $(2)
 # So is lib/tensor/search_*.c.  -Wno-psabi: how vectors cross calls is no matter where none does.
 $(1)/lib/tensor/search_avx2.o:   isaflags = $$(if $$(isa_avx2),-mavx2) $(2) -Wno-psabi
 $(1)/lib/tensor/search_avx512.o: isaflags = $$(if $$(isa_avx2),-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2) $(2) -Wno-psabi

@@ -59,6 +59,7 @@ static struct moe_matrix bind_matrix(struct binder *b, enum moe_role role, int l
 
 	if (t)
 		b->rc = moe_tensor_matrix(b->m, id, t, &x, b->e);
+	x.f32_inputs = role == MOE_R_GATE || role == MOE_R_SHARED_SWITCH; /* a rounded router would choose other experts */
 	return x;
 }
 

@@ -17,9 +17,11 @@
 
 /* ---- numerics: what decides the bits besides the weights (those are the fingerprint's) ---- */
 
-/* What a matrix of a coded quant (q8 and below) is multiplied with: f32, or int8 in blocks (doc/numerics.md).
- * Unquantised matrices are multiplied with f32 always. */
-enum moe_activation { MOE_A_I8, MOE_A_F32, MOE_ACTIVATIONS };
+/* What matrices are multiplied with (doc/numerics.md):
+ *   MOE_A_I8    those of a coded quant (q8 and below) with int8 in blocks, unquantised ones with f32
+ *   MOE_A_F32   all with f32
+ *   MOE_A_BF16  bf16 ones with bf16 (but for routers: f32_inputs), coded ones with int8, the others with f32 */
+enum moe_activation { MOE_A_I8, MOE_A_F32, MOE_A_BF16, MOE_ACTIVATIONS };
 enum moe_kv_type { MOE_KV_F32, MOE_KV_F16, MOE_KV_BF16, MOE_KV_Q8, MOE_KV_TYPES };
 /* Hidden states between processes. */
 enum moe_wire_type { MOE_WIRE_F32, MOE_WIRE_F16, MOE_WIRE_BF16, MOE_WIRE_TYPES };
@@ -32,6 +34,10 @@ struct moe_numerics {
 };
 #define MOE_NUMERICS_INIT {MOE_A_I8, MOE_KV_F32, MOE_WIRE_F32}
 #define MOE_NUMERICS_EXACT {MOE_A_F32, MOE_KV_F32, MOE_WIRE_F32}  /* --exact */
+
+/* What --exact and --activations (i8, f32, bf16, or NULL) say: MOE_NUMERICS_INIT, or _EXACT, with these activations.
+ * MOE_E_RANGE: no such type, or one that is not exact. */
+int moe_numerics_choose(bool exact, const char *activations, struct moe_numerics *out, struct moe_err *e);
 
 /* As text ("sum2 a=i8 kv=f32 wire=f32 cpu") and as its XXH3-64; the same for NULL as for MOE_NUMERICS_INIT. */
 #define MOE_NUMERICS_TEXT 160
@@ -131,10 +137,10 @@ struct moe_backend {
 };
 
 /* The CPU backend.  The team stays the caller's and must outlive it.  Kernels of the widest instruction set this CPU
- * has; MOE_CPU=avx512vnni|avx2|neon|base|... in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
+ * has; MOE_CPU=avx512bf16|avx512vnni|avx2|neon|base|... in the environment forces one (MOE_E_UNSUPPORTED if the CPU lacks it).
  * All give the same bits for the same `n` (copied; NULL: MOE_NUMERICS_INIT). */
 int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e);
-const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512vnni" */
+const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512bf16" */
 
 /* ---- what matrices are multiplied with ---- */
 

@@ -14,7 +14,9 @@ const char *moe_arithmetic_name(enum moe_arithmetic a)
 
 enum moe_arithmetic moe_arithmetic_of(enum moe_quant q, enum moe_activation a)
 {
-	return moe_quant_is_coded(q) && a == MOE_A_I8 ? MOE_I8_DOT : MOE_F32_DOT;
+	if (moe_quant_is_coded(q))
+		return a == MOE_A_F32 ? MOE_F32_DOT : MOE_I8_DOT;
+	return q == MOE_Q_BF16 && a == MOE_A_BF16 && moe_measure_dot_name(MOE_BF16_DOT) ? MOE_BF16_DOT : MOE_F32_DOT;
 }
 
 const char *moe_measure_dot_name(enum moe_arithmetic a)

@@ -47,7 +47,8 @@ int moe_measure_rate(moe_sample_fn *fn, void *ctx, double seconds, struct moe_ra
 /* What dot products are computed with: f32 multiply-adds, pairs of bf16, fours of int8. */
 enum moe_arithmetic { MOE_F32_DOT, MOE_BF16_DOT, MOE_I8_DOT, MOE_ARITHMETICS };
 const char *moe_arithmetic_name(enum moe_arithmetic a); /* "f32", "bf16", "i8": the keys of a hardware profile */
-/* What a backend of this numerics multiplies a matrix of that quant with. */
+/* What a backend of this numerics multiplies a matrix of that quant with.  Of bf16 with bf16 f32 where this CPU has no dot
+ * products of bf16: there they are made of f32 multiply-adds. */
 enum moe_arithmetic moe_arithmetic_of(enum moe_quant q, enum moe_activation a);
 
 /* Bytes a second that the team reads from memory: plain loads over a buffer of at least twice the largest cache (as much

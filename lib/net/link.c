@@ -27,7 +27,7 @@ static int check_identity(const struct moe_identity *its, const struct link_term
 		return moe_fail(e, MOE_E_PEER, "serves another epoch (%llu, wanted %llu)", (unsigned long long)its->epoch,
 		                (unsigned long long)ours->epoch);
 	if (its->numerics != ours->numerics && !t->mixed_numerics)
-		return moe_fail(e, MOE_E_PEER, "another numerics id (%s, wanted %s): is --exact on one side only? "
+		return moe_fail(e, MOE_E_PEER, "another numerics id (%s, wanted %s): is --exact or --activations on one side only? "
 		                "moe-route --mixed-numerics accepts it", its->numerics_text, ours->numerics_text);
 	return 0;
 }

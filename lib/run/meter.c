@@ -26,7 +26,7 @@ static void add_matrix(struct price *p, const struct moe_matrix *m, enum moe_act
 	if (!m->data)
 		return;
 	p->bytes += (double)moe_matrix_bytes(m);
-	p->operations[moe_arithmetic_of(m->quant, a)] += 2.0 * (double)m->rows * (double)m->cols;
+	p->operations[moe_arithmetic_of(m->quant, m->f32_inputs ? MOE_A_F32 : a)] += 2.0 * (double)m->rows * (double)m->cols;
 }
 
 static void add_expert(struct price *p, const struct moe_expert_weights *w, enum moe_activation a)

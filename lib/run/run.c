@@ -59,9 +59,12 @@ static int set_ctx(struct moe_run *r, struct moe_engine_config *c, int by_defaul
 	return 0;
 }
 
-int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, const char *wire, struct moe_err *e)
+int moe_run_numerics(struct moe_run_config *c, bool exact, const char *activations, const char *kv, const char *wire,
+                     struct moe_err *e)
 {
-	c->numerics = exact ? (struct moe_numerics)MOE_NUMERICS_EXACT : (struct moe_numerics)MOE_NUMERICS_INIT;
+	int rc = moe_numerics_choose(exact, activations, &c->numerics, e);
+	if (rc)
+		return rc;
 	c->kv_by_weights = !exact && !kv;
 	if (kv && !moe_kv_type_parse(kv, &c->numerics.kv))
 		return moe_fail(e, MOE_E_RANGE, "--kv %s: not f32, f16, bf16 or q8", kv);

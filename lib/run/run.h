@@ -47,9 +47,10 @@ struct moe_run {
 	int ctx;
 };
 
-/* What --exact, --kv and --wire (names, or NULL) say, into numerics and kv_by_weights; c says already whether there are servers.
+/* What --exact, --activations, --kv and --wire (names, or NULL) say, into numerics and kv_by_weights; c says already whether there are servers.
  * MOE_E_RANGE: no such type, one that is not exact, or a narrow wire where nothing travels. */
-int moe_run_numerics(struct moe_run_config *c, bool exact, const char *kv, const char *wire, struct moe_err *e);
+int moe_run_numerics(struct moe_run_config *c, bool exact, const char *activations, const char *kv, const char *wire,
+                     struct moe_err *e);
 
 /* What --overlap (auto, on, off, or NULL) says, into engine.overlap.  MOE_E_RANGE: something else, or on without servers. */
 int moe_run_overlap(struct moe_run_config *c, const char *overlap, struct moe_err *e);

@@ -120,6 +120,7 @@ struct moe_matrix {
 	enum moe_layout layout;
 	int64_t rows, cols;             /* outputs, inputs */
 	const void *data;
+	bool f32_inputs;                /* it is multiplied with f32 whatever others of its quant are: a router */
 };
 /* Bytes of a matrix's data: of r64 whole tiles. */
 size_t moe_matrix_bytes(const struct moe_matrix *m);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The same answer every time: no setting that is not in the numerics shows in a bit of an answer or a score.
 #
-# What may show is the weights (their type and quants), --exact and --kv.  For each such combination that is met a plain run is
+# What may show is the weights (their type and quants), --exact, --activations and --kv.  For each such combination that is met a plain run is
 # made: one process, one thread, one request and one token at a time.  Every other run must print its bytes.  covering.pl
 # chooses runs so that any two settings meet in each of their combinations; with MOE_LONG any three do, and in one process
 # threads, batch, chunk, prefixes and instruction sets are tried in all combinations too.
@@ -45,7 +45,7 @@ done >requests
 
 # The instruction sets of this CPU, the simplest first.
 cpus=
-for cpu in base neon avx2 avx2vnni avx512 avx512vnni; do
+for cpu in base neon avx2 avx2vnni avx512 avx512vnni avx512bf16; do
 	echo '{"tokens":[3]}' | MOE_CPU=$cpu moe-route -q -n 1 synth:tiny-olmoe >/dev/null 2>&1 && cpus="$cpus${cpus:+,}$cpu"
 done
 best=${cpus##*,}
@@ -81,8 +81,11 @@ answers() {
 
 # numerics NAME: the options in $numerics
 numerics() {
-	numerics="--kv $1"
-	[ "$1" = exact ] && numerics=--exact
+	case $1 in
+	exact) numerics=--exact ;;
+	rounded) numerics="--activations bf16 --kv f16" ;;
+	*) numerics="--kv $1" ;;
+	esac
 }
 
 # reference SHAPE VALUES EXPERTS REST NUMERICS: the plain run, once, in the file $reference
@@ -104,6 +107,7 @@ servers() {
 	[ "$1" -eq 0 ] && return
 	how="-t $4"
 	[ "$5" = exact ] && how="$how --exact"
+	[ "$5" = rounded ] && how="$how --activations bf16"
 	reach="--transport $2"
 	[ "$2" = tcp ] && reach="--transport zmq" how="$how --bind tcp://127.0.0.1:0 --insecure"
 	# shellcheck disable=SC2086
@@ -134,7 +138,7 @@ try() {
 }
 
 perl "$here/covering.pl" $strength values=bf16,f32 shape=odd,even experts=keep,q8,q4,q3,q2 rest=keep,q8,q4 \
-	numerics=exact,f32,f16,bf16,q8 kept=three,fused layout=plain,packed servers=0,1,2,4 transport=shm,zmq,tcp \
+	numerics=exact,f32,f16,bf16,q8,rounded kept=three,fused layout=plain,packed servers=0,1,2,4 transport=shm,zmq,tcp \
 	"servers' instructions=$cpus" "servers' threads=1,2" "instructions=$cpus" threads=1,2,3 batch=1,3,8 chunk=1,7,64 \
 	prefixes=on,off overlap=on,off \
 	>rows 2>covered
@@ -173,5 +177,6 @@ all() {
 if [ -n "$MOE_LONG" ]; then
 	all odd bf16 q4 q8 f16
 	all odd f32 keep keep exact
+	all odd bf16 keep q8 rounded
 fi
 finish

@@ -26,7 +26,7 @@ static struct record record_new(size_t cap)
 	return r;
 }
 
-static void same(const struct record *a, const struct record *b, const char *what)
+static void same_record(const struct record *a, const struct record *b, const char *what)
 {
 	assert_int_equal(a->n, b->n);
 	for (size_t i = 0; i < a->n; i++)
@@ -149,7 +149,7 @@ static void all_isas_and_threads_agree(void **state)
 			rig_close(&g);
 			snprintf(what, sizeof what, "%s with %d threads", isas[i], threads);
 			if (first.v) {
-				same(&r, &first, what);
+				same_record(&r, &first, what);
 				free(r.v);
 			} else {
 				first = r;

@@ -94,7 +94,8 @@ static void exp_has_the_same_bits_in_vectors(void **state)
 	float *x = noises(2, rows * n), *y = noises(3, rows * n), *scratch = noises(4, rows * n);
 	float *up = calloc(n * n, sizeof *up), *eye = calloc(n * n, sizeof *eye);
 	struct moe_expert_weights w = {
-		{MOE_Q_F32, MOE_L_PLAIN, n, n, NULL}, {MOE_Q_F32, MOE_L_PLAIN, n, n, up}, {MOE_Q_F32, MOE_L_PLAIN, n, n, eye},
+		{MOE_Q_F32, MOE_L_PLAIN, n, n, NULL, false}, {MOE_Q_F32, MOE_L_PLAIN, n, n, up, false},
+		{MOE_Q_F32, MOE_L_PLAIN, n, n, eye, false},
 	};
 
 	(void)state;

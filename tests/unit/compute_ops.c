@@ -37,7 +37,7 @@ static void unknown_cpu_is_refused(void **state)
 static void token_outside_vocabulary_is_refused(void **state)
 {
 	static const float w[6] = {0};
-	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 2, 3, w};
+	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 2, 3, w, false};
 	struct moe_err e = MOE_ERR_INIT;
 	struct rig g;
 	float y[3];
@@ -54,7 +54,7 @@ static void hostile_numbers_break_nothing(struct moe_backend *b)
 	static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-45f, -0.0f};
 	struct moe_gate gate = {MOE_SCORE_SOFTMAX, 3, true, 1};
 	struct moe_attention a = {.heads = 2, .kv_heads = 1, .head_dim = 32, .scale = 1, .rope = {1e4, 32, 1}};
-	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 64, 64, NULL};
+	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 64, 64, NULL, false};
 	struct moe_expert_weights w = {m, m, m};
 	struct moe_attn_seq seq = {0, 16, 0, (const int32_t[]){0}};
 	struct moe_err e = MOE_ERR_INIT;
@@ -86,7 +86,7 @@ static void nothing_to_do_is_fine(struct moe_backend *b)
 {
 	struct moe_attention a = {.heads = 2, .kv_heads = 1, .head_dim = 32, .scale = 1};
 	struct moe_gate gate = {MOE_SCORE_SOFTMAX, 1, true, 1};
-	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 4, 4, NULL};
+	struct moe_matrix m = {MOE_Q_F32, MOE_L_PLAIN, 4, 4, NULL, false};
 	struct moe_expert_weights w = {m, m, m};
 	struct moe_kv_view kv = {NULL, 0, MOE_KV_F32};
 	struct moe_err e = MOE_ERR_INIT;

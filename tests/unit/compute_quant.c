@@ -4,13 +4,12 @@
 
 #include "compute_rig.h"
 
-static const char *const coded_isas[] = {"base", "avx2", "avx2vnni", "avx512", "avx512vnni", "neon"};
 static const enum moe_quant coded[] = {MOE_Q_Q8, MOE_Q_Q4, MOE_Q_Q3, MOE_Q_Q2};
 
 /* Random codes: any bytes decode.  Scales are moderate and of both signs. */
 static struct moe_matrix random_coded(uint64_t seed, enum moe_quant q, int rows, int cols)
 {
-	struct moe_matrix m = {q, MOE_L_R64, rows, cols, NULL};
+	struct moe_matrix m = {q, MOE_L_R64, rows, cols, NULL, false};
 	size_t bytes = moe_matrix_bytes(&m), block;
 	unsigned char *p = malloc(bytes);
 	struct moe_quant_shape s;
@@ -104,36 +103,6 @@ static void plain_expert(const struct moe_expert_weights *w, const float *x, flo
 	for (int64_t i = 0; i < w->down.rows; i++)
 		y[i] *= weight;
 	free(gate), free(up);
-}
-
-static void same(const float *got, const float *want, size_t n, const char *what)
-{
-	for (size_t i = 0; i < n; i++)
-		if (memcmp(&got[i], &want[i], sizeof *got) != 0 && !(isnan(got[i]) && isnan(want[i])))
-			fail_msg("%s: element %zu is %.9g, wanted %.9g", what, i, got[i], want[i]);
-}
-
-/* ---- on every instruction set and number of threads ---- */
-
-static void each_backend(const struct moe_numerics *n, void (*fn)(struct moe_backend *b, const char *what, void *arg),
-                         void *arg)
-{
-	int found = 0;
-
-	for (size_t i = 0; i < COUNT(coded_isas); i++)
-		for (int threads = 1; threads <= 3; threads++) {
-			struct rig g;
-			char what[64];
-
-			if (!rig_open_as(&g, coded_isas[i], threads, n))
-				continue;
-			snprintf(what, sizeof what, "%s with %d threads", coded_isas[i], threads);
-			assert_string_equal(moe_backend_cpu_isa(g.b), coded_isas[i]);
-			fn(g.b, what, arg);
-			rig_close(&g);
-			found++;
-		}
-	assert_true(found >= 3);
 }
 
 struct product {
@@ -295,7 +264,7 @@ static struct moe_matrix f32_copy(const struct moe_matrix *w)
 	assert_non_null(v);
 	for (int64_t i = 0; i < w->rows; i++)
 		moe_matrix_row(w, i, v + i * w->cols);
-	return (struct moe_matrix){MOE_Q_F32, MOE_L_PLAIN, w->rows, w->cols, v};
+	return (struct moe_matrix){MOE_Q_F32, MOE_L_PLAIN, w->rows, w->cols, v, false};
 }
 
 static const struct moe_numerics exact = MOE_NUMERICS_EXACT;

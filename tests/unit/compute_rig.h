@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-static const char *const isas[] = {"base", "avx2", "avx512"};
+static const char *const isas[] = {"base", "avx2", "avx512"}; /* that differ where weights are multiplied with f32 */
+static const char *const all_isas[] = {"base", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512bf16", "neon"};
 
 struct rig {
 	struct moe_team *team;
@@ -126,7 +128,7 @@ static inline struct moe_matrix noise_matrix(struct pile *p, uint64_t seed, enum
 	size_t n = (size_t)rows * (size_t)cols, bytes = n * code_size(q);
 	unsigned char *codes = calloc(1, bytes + offset + 1);
 	float *v = noises(seed, n);
-	struct moe_matrix m = {q, MOE_L_PLAIN, rows, cols, NULL};
+	struct moe_matrix m = {q, MOE_L_PLAIN, rows, cols, NULL, false};
 
 	assert_non_null(codes);
 	for (size_t i = 0; i < n; i++) {
@@ -163,6 +165,36 @@ static inline void near(double got, double want, double bound, const char *what,
 {
 	if (!(fabs(got - want) <= bound))
 		fail_msg("%s, element %zu: %.9g, wanted %.9g within %.3g", what, at, got, want, bound);
+}
+
+/* Bit for bit, but for which NaN. */
+static inline void same(const float *got, const float *want, size_t n, const char *what)
+{
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(&got[i], &want[i], sizeof *got) != 0 && !(isnan(got[i]) && isnan(want[i])))
+			fail_msg("%s: element %zu is %.9g, wanted %.9g", what, i, got[i], want[i]);
+}
+
+/* fn on every instruction set and number of threads. */
+static inline void each_backend(const struct moe_numerics *n,
+                                void (*fn)(struct moe_backend *b, const char *what, void *arg), void *arg)
+{
+	int found = 0;
+
+	for (size_t i = 0; i < COUNT(all_isas); i++)
+		for (int threads = 1; threads <= 3; threads++) {
+			struct rig g;
+			char what[64];
+
+			if (!rig_open_as(&g, all_isas[i], threads, n))
+				continue;
+			snprintf(what, sizeof what, "%s with %d threads", all_isas[i], threads);
+			assert_string_equal(moe_backend_cpu_isa(g.b), all_isas[i]);
+			fn(g.b, what, arg);
+			rig_close(&g);
+			found++;
+		}
+	assert_true(found >= 3);
 }
 
 #endif

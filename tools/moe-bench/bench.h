@@ -28,7 +28,7 @@ struct bench_test {
 	int batch;                   /* sequences at once; of BENCH_NET rows */
 };
 struct bench_options {
-	const char *model, *hosts, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot, *transport;
+	const char *model, *hosts, *activations, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot, *transport;
 	int64_t busy_poll;
 	struct moe_strings connect, pairs;
 	int64_t repetitions, chunk;

@@ -16,9 +16,10 @@
 #define TEXT_CAP ((size_t)256 << 20)
 
 static struct {
-	const char *model, *text, *format;
+	const char *model, *text, *format, *activations;
 	int64_t length, positions, threads, seed;
 	bool exact;
+	struct moe_numerics numerics;    /* of the others, by exact and activations */
 } opt = {.format = "md", .positions = 4096};
 
 static const char *const usage[] = {"moe-bench divergence -m REFERENCE [OPTION...] SHARDS...", NULL};
@@ -32,6 +33,7 @@ static const struct moe_opt options[] = {
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
 	{"output", 'o', MOE_OPT_STR, &opt.format, "FORMAT", "md, csv, json, jsonl or sql (md)", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "run the others exactly too: only what their weights lost", 0, 0},
+	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "of the others: i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
 	{0},
 };
 
@@ -108,16 +110,14 @@ static int score(struct subject *s, const int32_t *tokens, int n, struct moe_err
 	return rc;
 }
 
-static int open_subject(struct subject *s, const char *shards, bool exact, struct moe_err *e)
+static int open_subject(struct subject *s, const char *shards, const struct moe_numerics *n, struct moe_err *e)
 {
 	struct moe_run_config c = {
-		.shards = shards, .timeout = 30, .threads = (int)opt.threads,
+		.shards = shards, .timeout = 30, .threads = (int)opt.threads, .numerics = *n,
 		.most_ctx = LENGTH,
 		.engine = {.max_sequences = 1, .ctx = (int)opt.length, .chunk = 256, .on_event = on_event, .ctx_event = s},
 	};
 
-	if (exact)
-		c.numerics = (struct moe_numerics)MOE_NUMERICS_EXACT;
 	return moe_run_open(&c, &s->run, e);
 }
 
@@ -244,10 +244,11 @@ static int shortest(const struct subject *ref, const struct subject *others, int
 
 static int open_all(struct subject *ref, struct subject *others, char **names, int n, struct moe_err *e)
 {
-	int rc = open_subject(ref, opt.model, true, e);
+	const struct moe_numerics exact = MOE_NUMERICS_EXACT;
+	int rc = open_subject(ref, opt.model, &exact, e);
 
 	for (int i = 0; !rc && i < n; i++) {
-		rc = open_subject(&others[i], names[i], opt.exact, e);
+		rc = open_subject(&others[i], names[i], &opt.numerics, e);
 		if (!rc && others[i].run->model->vocab != ref->run->model->vocab)
 			rc = moe_fail(e, MOE_E_INPUT, "%s has a vocabulary of %d, %s of %d", names[i], others[i].run->model->vocab, opt.model,
 			              ref->run->model->vocab);
@@ -299,6 +300,8 @@ int bench_divergence_main(int argc, char **argv)
 	if (bench_format_parse(opt.format) < 0)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	struct moe_err e = MOE_ERR_INIT;
+	if (moe_numerics_choose(opt.exact, opt.activations, &opt.numerics, &e))
+		return moe_usage(&tool, "%s", e.msg);
 	rc = run(argv, argc, &e);
 	moe_opts_free(&tool);
 	return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);

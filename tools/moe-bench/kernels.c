@@ -12,7 +12,7 @@
 #define ROOF_SECONDS 2.0
 
 static struct {
-	const char *shapes, *rows, *quants, *format;
+	const char *shapes, *rows, *quants, *format, *activations;
 	int64_t threads, experts;
 	uint64_t memory;
 	double seconds;
@@ -27,6 +27,7 @@ static const struct moe_opt options[] = {
 	{"quant", 0, MOE_OPT_STR, &opt.quants, "TYPE,...", "f32, f16, bf16, q8, q4, q3, q2 (bf16,q8,q4)", 0, 0},
 	{"experts", 0, MOE_OPT_INT, &opt.experts, "N", "whole FFNs of N experts a call, each with all rows", 1, 4096},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations for coded weights", 0, 0},
+	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
 	{"memory", 0, MOE_OPT_SIZE, &opt.memory, "SIZE", "weights that take turns (twice the largest cache)", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (1)", 1, 1024},
 	{"seconds", 0, MOE_OPT_NUM, &opt.seconds, "S", "most time for each (0.5)", 0.001, 600},
@@ -169,10 +170,10 @@ static int all(struct session *s, const struct lists *l, struct moe_err *e)
 	return rc;
 }
 
-static int run(const struct lists *l, struct moe_err *e)
+static int run(const struct lists *l, const struct moe_numerics *numerics, struct moe_err *e)
 {
 	struct session s = {.table = {.f = stdout, .format = (enum bench_format)bench_format_parse(opt.format), .name = "kernel"}};
-	s.numerics = opt.exact ? (struct moe_numerics)MOE_NUMERICS_EXACT : (struct moe_numerics)MOE_NUMERICS_INIT;
+	s.numerics = *numerics;
 	int rc = moe_team_new((int)opt.threads, &s.team, e);
 	rc = rc ? rc : moe_backend_cpu(s.team, &s.numerics, &s.backend, e);
 	if (!rc && !opt.no_roofs)
@@ -203,6 +204,9 @@ int bench_kernels_main(int argc, char **argv)
 		                                       : "numbers from 1 to 65536");
 
 	struct moe_err e = MOE_ERR_INIT;
-	rc = run(&l, &e);
+	struct moe_numerics numerics;
+	if (moe_numerics_choose(opt.exact, opt.activations, &numerics, &e))
+		return moe_usage(&tool, "%s", e.msg);
+	rc = run(&l, &numerics, &e);
 	return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);
 }

@@ -36,6 +36,7 @@ static const struct moe_opt options[] = {
 	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
 	{"plot", 0, MOE_OPT_STR, &opt.plot, "FILE.svg", "draw the speeds too", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
+	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
 	{"no-roofs", 0, MOE_OPT_FLAG, &opt.no_roofs, NULL, "do not measure the machine, nor count what rows cost", 0, 0},
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
@@ -84,7 +85,7 @@ int main(int argc, char **argv)
 	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct bench_plan plan;
 	if (bench_plan_make(&opt, &plan, &e) || moe_run_check_connect(opt.connect.v, opt.connect.n, &e) ||
-	    moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) || moe_run_overlap(&check, opt.overlap, &e)) {
+	    moe_run_numerics(&check, opt.exact, opt.activations, opt.kv, opt.wire, &e) || moe_run_overlap(&check, opt.overlap, &e)) {
 		bench_plan_free(&plan);
 		return moe_usage(&tool, "%s", e.msg);
 	}

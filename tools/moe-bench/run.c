@@ -147,7 +147,7 @@ static int configure(struct bench *b, int threads, struct moe_err *e)
 		.engine = {.max_sequences = b->plan->max_batch, .ctx = b->plan->ctx, .chunk = (int)o->chunk,
 		           .no_prefix_cache = true, .on_event = bench_on_event, .ctx_event = &b->watch},
 	};
-	int rc = moe_run_numerics(&b->config, o->exact, o->kv, o->wire, e);
+	int rc = moe_run_numerics(&b->config, o->exact, o->activations, o->kv, o->wire, e);
 	return rc ? rc : moe_run_overlap(&b->config, o->overlap, e);
 }
 

@@ -32,6 +32,7 @@ static const struct moe_opt options[] = {
 	{"kv-memory", 0, MOE_OPT_SIZE, &opt.kv_memory, "SIZE", "memory of the KV cache (default: batch x ctx)", 0, 0},
 	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
+	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
 	{"no-prefix-cache", 0, MOE_OPT_FLAG, &opt.no_prefix_cache, NULL, "compute every prompt anew, even where one began alike before", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
@@ -112,7 +113,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < opt.stop.n; i++)
 		if (!opt.stop.v[i][0])
 			return moe_usage(&tool, "--stop: nothing to end before");
-	if (moe_run_check_connect(opt.connect.v, opt.connect.n, &e) || moe_run_numerics(&check, opt.exact, opt.kv, opt.wire, &e) ||
+	if (moe_run_check_connect(opt.connect.v, opt.connect.n, &e) || moe_run_numerics(&check, opt.exact, opt.activations, opt.kv, opt.wire, &e) ||
 	    moe_run_overlap(&check, opt.overlap, &e))
 		return moe_usage(&tool, "%s", e.msg);
 	rc = route_open(&r, argv[0], &opt, &e);

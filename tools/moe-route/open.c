@@ -56,7 +56,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 			.on_event = on_event,
 		},
 	};
-	int rc = moe_run_numerics(&c, o->exact, o->kv, o->wire, e);
+	int rc = moe_run_numerics(&c, o->exact, o->activations, o->kv, o->wire, e);
 	rc = rc ? rc : moe_run_overlap(&c, o->overlap, e);
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	if (rc)

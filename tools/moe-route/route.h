@@ -10,7 +10,7 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *importance, *usage, *trace, *hosts, *kv, *wire, *overlap, *transport;
+	const char *prompt, *importance, *usage, *trace, *hosts, *activations, *kv, *wire, *overlap, *transport;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
 	uint64_t kv_memory;

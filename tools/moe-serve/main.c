@@ -16,6 +16,7 @@ static const struct moe_opt table[] = {
 	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
 	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "multiply quantised weights with f32, not int8 (as moe-route --exact)", 0, 0},
+	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8, f32 or bf16 (as moe-route --activations)", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"numa", 0, MOE_OPT_STR, &opt.numa, "NODES", "bind servers to nodes in turn: auto, off, or a list (auto)", 0, 0},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
@@ -83,6 +84,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--busy-poll looks into shared memory, and --no-shm says that there is none");
 	if (!nodes_word(opt.numa))
 		return moe_usage(&tool, "--numa: '%s' is neither auto, off nor a list of nodes such as 0,1", opt.numa);
+	if (moe_numerics_choose(opt.exact, opt.activations, &opt.numerics, &e))
+		return moe_usage(&tool, "%s", e.msg);
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {
 		rc = serve(&plan, &e);

@@ -96,7 +96,7 @@ static int open_compute(struct one *o, struct moe_err *e)
 	if (!rc)
 		rc = moe_team_new(plan_threads(p, o->rank, o->node), &o->team, e);
 	if (!rc)
-		rc = moe_backend_cpu(o->team, &p->numerics, &o->backend, e);
+		rc = moe_backend_cpu(o->team, &p->o.numerics, &o->backend, e);
 	if (!rc)
 		rc = moe_experts_local(o->backend, o->tensors, &p->source->model, o->has, (int)p->o.max_rows, &o->local, e);
 	return rc;

@@ -88,7 +88,7 @@ static int identify(struct plan *p, struct moe_err *e)
 		return rc;
 	memcpy(p->identity.fingerprint, fingerprint.hex, sizeof p->identity.fingerprint);
 	p->identity.epoch = p->source->epoch;
-	p->identity.numerics = moe_numerics_experts_id(&p->numerics, p->identity.numerics_text);
+	p->identity.numerics = moe_numerics_experts_id(&p->o.numerics, p->identity.numerics_text);
 	return 0;
 }
 
@@ -97,8 +97,6 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 	int rc;
 
 	*out = (struct plan){.o = *o, .neighbours = 1};
-	if (o->exact)
-		out->numerics = (struct moe_numerics)MOE_NUMERICS_EXACT;
 	if (o->bind && (rc = moe_endpoint_check_bind(o->bind, o->insecure, e)))
 		return rc;
 	if (o->ready_file && (rc = ready_file_check(o->ready_file, e)))

@@ -14,8 +14,9 @@
 
 /* What was asked for, as the command line says it. */
 struct options {
-	const char *rank, *ranks, *bind, *advertise, *ready_file, *numa;
+	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa;
 	bool insecure, exact, no_shm;
+	struct moe_numerics numerics; /* by exact and activations */
 	int64_t busy_poll;           /* microseconds */
 	int64_t threads;             /* 0: cores divided by the servers of this host, or node */
 	int64_t max_rows;
@@ -25,7 +26,6 @@ struct options {
 struct plan {
 	struct options o;
 	struct moe_source *source;
-	struct moe_numerics numerics;
 	struct moe_identity identity;
 	bool supervise;              /* one child per rank; otherwise this process is the one server */
 	int first, last;             /* ranks, both included */

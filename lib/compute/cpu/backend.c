@@ -88,6 +88,7 @@ int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct 
 	c->isa = isa.name;
 	c->k = isa.plain;
 	c->coded = isa.coded;
+	c->pairs = isa.pairs;
 	*out = &c->base;
 	return 0;
 }

@@ -20,6 +20,7 @@ struct moe_isa {
 	const char *name;
 	const struct moe_kernels *plain;
 	const struct moe_coded_kernels *coded;
+	const struct moe_pair_kernels *pairs;
 };
 int moe_cpu_isa(struct moe_isa *out, struct moe_err *e);
 
@@ -36,7 +37,8 @@ struct moe_cpu {
 	const char *isa;
 	const struct moe_kernels *k;
 	const struct moe_coded_kernels *coded;
-	struct moe_room x, hidden;   /* quantised rows: inputs, and hidden states of FFNs */
+	const struct moe_pair_kernels *pairs;
+	struct moe_room x, hidden;   /* quantised or rounded rows: inputs, and hidden states of FFNs */
 	struct moe_room up;          /* up's products where they are not fused with gate's */
 	float *scratch;              /* a part for every worker */
 	size_t scratch_floats;       /* of one part */
@@ -90,8 +92,20 @@ struct moe_tile_at {
 struct moe_tile_at moe_cut_at(const struct moe_cut *c, size_t i);
 #define MOE_ROW_TILE 96          /* most rows of a tile: they stay in the second cache while weights pass by */
 #define MOE_TILE_FLOATS (MOE_ROW_TILE * MOE_TILE_N) /* most results of a tile, whatever its shape */
-/* The weights' half of that tile; x and y are left to fill in.  pack: the worker's MOE_PACK_FLOATS. */
-struct moe_tile moe_cpu_tile(const struct moe_matrix *w, const struct moe_tile_at *at, float *pack);
+/* Rows as a tile takes them; ldx in bytes. */
+struct moe_rows {
+	const unsigned char *x;
+	size_t ldx;
+};
+static inline struct moe_rows moe_rows_f32(const float *x, int64_t cols)
+{
+	return (struct moe_rows){(const unsigned char *)x, (size_t)cols * sizeof *x};
+}
+/* The tile of w, with the rows from number `row` on; x_row: as struct moe_tile has it, of all rows, or NULL.  y is left to fill in.
+ * pack: the worker's MOE_PACK_FLOATS. */
+struct moe_tile moe_cpu_tile(const struct moe_cpu *c, const struct moe_matrix *w, const struct moe_tile_at *at, float *pack);
+void moe_tile_rows(struct moe_tile *t, const struct moe_rows *x, const int32_t *x_row, size_t row);
+void moe_cpu_run_tile(const struct moe_cpu *c, const struct moe_tile *t);
 static inline size_t moe_cpu_row_bytes(const struct moe_matrix *w)
 {
 	return (size_t)w->cols * (w->quant == MOE_Q_F32 ? 4 : 2);
@@ -107,6 +121,14 @@ struct moe_product {
 	const float *bias;           /* [W.rows] or NULL */
 };
 int moe_cpu_product(struct moe_cpu *c, const struct moe_product *p, struct moe_err *e);
+
+/* ---- rows of bf16 (pairs.h) ---- */
+
+/* Is w multiplied with them? */
+bool moe_cpu_pairs(const struct moe_cpu *c, const struct moe_matrix *w);
+/* Rows [0, bound) of x[.., cols] rounded into *room; bound: how many rows there are, or that x_row names. */
+int moe_pairs_round(struct moe_cpu *c, struct moe_room *room, const float *x, size_t bound, int64_t cols,
+                    struct moe_rows *out, struct moe_err *e);
 
 /* ---- coded matrices ---- */
 
@@ -161,6 +183,7 @@ struct moe_cpu_ffns {
 	size_t n_groups;
 	const float *x, *weight;     /* weight [pairs] or NULL: 1 */
 	const int32_t *x_row;        /* [pairs] or NULL: pair p is row p */
+	struct moe_rows rounded_x, rounded_hidden; /* where they are needed */
 	float *hidden;               /* [pairs, I] */
 	float *y;                    /* [pairs, H] */
 };

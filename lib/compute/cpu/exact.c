@@ -22,8 +22,8 @@ static void strip_piece(void *arg, size_t piece, int worker)
 		struct moe_tile t = {
 			.y = p->y + (size_t)row * ldy + out,
 			.ldy = ldy,
-			.x = p->x_row ? p->x : p->x + (size_t)row * (size_t)p->w->cols,
-			.ldx = (size_t)p->w->cols,
+			.x = (const unsigned char *)(p->x_row ? p->x : p->x + (size_t)row * (size_t)p->w->cols),
+			.ldx = (size_t)p->w->cols * sizeof(float),
 			.x_row = p->x_row ? p->x_row + row : NULL,
 			.w = (const unsigned char *)weights,
 			.ldw = ld * sizeof(float),

@@ -26,18 +26,17 @@ static void hidden_piece(void *arg, size_t piece, int worker)
 	size_t first;
 	struct moe_tile_at at = find_tile(f, piece, false, &g, &first);
 	float *pack = moe_cpu_part(f->c, worker), *up = pack + MOE_PACK_FLOATS;
-	struct moe_tile t = moe_cpu_tile(&g->w.gate, &at, pack), u = moe_cpu_tile(&g->w.up, &at, pack);
+	struct moe_tile t = moe_cpu_tile(f->c, &g->w.gate, &at, pack), u = moe_cpu_tile(f->c, &g->w.up, &at, pack);
+	struct moe_rows x = moe_rows_f32(f->x, g->w.gate.cols);
 
-	t.x = f->x_row ? f->x : f->x + first * t.ldx;
-	t.x_row = f->x_row ? f->x_row + first : NULL;
+	moe_tile_rows(&t, t.pairs ? &f->rounded_x : &x, f->x_row, first);
+	moe_tile_rows(&u, u.pairs ? &f->rounded_x : &x, f->x_row, first);
 	t.ldy = (size_t)g->w.gate.rows;
 	t.y = f->hidden + first * t.ldy + at.out;
-	u.x = t.x;
-	u.x_row = t.x_row;
 	u.y = up;
 	u.ldy = (size_t)at.n;
-	k->tile(&t);
-	k->tile(&u);
+	moe_cpu_run_tile(f->c, &t);
+	moe_cpu_run_tile(f->c, &u);
 	for (size_t i = 0; i < (size_t)at.rows; i++)
 		k->silu_mul(t.y + i * t.ldy, t.y + i * t.ldy, up + i * u.ldy, (size_t)at.n);
 }
@@ -48,12 +47,13 @@ static void down_piece(void *arg, size_t piece, int worker)
 	const struct moe_expert_group *g;
 	size_t first;
 	struct moe_tile_at at = find_tile(f, piece, true, &g, &first);
-	struct moe_tile t = moe_cpu_tile(&g->w.down, &at, moe_cpu_part(f->c, worker));
+	struct moe_tile t = moe_cpu_tile(f->c, &g->w.down, &at, moe_cpu_part(f->c, worker));
+	struct moe_rows hidden = moe_rows_f32(f->hidden, g->w.down.cols);
 
-	t.x = f->hidden + first * t.ldx;
+	moe_tile_rows(&t, t.pairs ? &f->rounded_hidden : &hidden, NULL, first);
 	t.ldy = (size_t)g->w.down.rows;
 	t.y = f->y + first * t.ldy + at.out;
-	f->c->k->tile(&t);
+	moe_cpu_run_tile(f->c, &t);
 	for (size_t i = 0; f->weight && i < (size_t)at.rows; i++)
 		f->c->k->scale(t.y + i * t.ldy, f->weight[first + i], (size_t)at.n);
 }
@@ -74,16 +74,44 @@ static size_t number_pieces(struct moe_cpu_ffns *f, bool down)
 	return n;
 }
 
+/* Rows of bf16, if any matrix is multiplied with them. */
+static int round_x(struct moe_cpu_ffns *f, struct moe_err *e)
+{
+	size_t bound = moe_coded_bound(f->x_row, moe_cpu_ffn_pairs(f));
+
+	for (size_t i = 0; i < f->n_groups; i++) {
+		const struct moe_expert_weights *w = &f->groups[i].w;
+
+		if (moe_cpu_pairs(f->c, &w->gate) || moe_cpu_pairs(f->c, &w->up))
+			return moe_pairs_round(f->c, &f->c->x, f->x, bound, w->gate.cols, &f->rounded_x, e);
+	}
+	return 0;
+}
+
+static int round_hidden(struct moe_cpu_ffns *f, struct moe_err *e)
+{
+	for (size_t i = 0; i < f->n_groups; i++) {
+		const struct moe_matrix *down = &f->groups[i].w.down;
+
+		if (moe_cpu_pairs(f->c, down))
+			return moe_pairs_round(f->c, &f->c->hidden, f->hidden, moe_cpu_ffn_pairs(f), down->cols, &f->rounded_hidden, e);
+	}
+	return 0;
+}
+
 static int run_plain(struct moe_cpu_ffns *f, struct moe_err *e)
 {
 	int rc = moe_cpu_scratch(f->c, MOE_PACK_FLOATS + MOE_TILE_FLOATS, e);
 
 	rc = rc ? rc : moe_cpu_starts(f->c, f->n_groups, e);
+	rc = rc ? rc : round_x(f, e);
 	if (rc)
 		return rc;
 	moe_team_run(f->c->team, number_pieces(f, false), hidden_piece, f);
-	moe_team_run(f->c->team, number_pieces(f, true), down_piece, f);
-	return 0;
+	rc = round_hidden(f, e);
+	if (rc == 0)
+		moe_team_run(f->c->team, number_pieces(f, true), down_piece, f);
+	return rc;
 }
 
 /* ---- groups that mix coded and plain matrices, or multiply coded ones in f32: one product after the other ---- */
@@ -167,7 +195,7 @@ static int run(struct moe_cpu_ffns *f, enum moe_act act, struct moe_err *e)
 		return 0;
 	if (plain == f->n_groups)
 		return run_plain(f, e);
-	if (coded == f->n_groups && f->c->numerics.activation == MOE_A_I8)
+	if (coded == f->n_groups && f->c->numerics.activation != MOE_A_F32)
 		return moe_coded_ffn(f, e);
 	for (size_t i = 0; i < f->n_groups && rc == 0; i++) {
 		struct moe_cpu_ffns one = *f;
@@ -193,7 +221,8 @@ int moe_cpu_experts(struct moe_backend *b, struct moe_stream_q *q, float *y, con
                     const struct moe_expert_group *groups, int n_groups, const int32_t *x_row, const float *weight,
                     enum moe_act act, float *scratch, struct moe_err *e)
 {
-	struct moe_cpu_ffns f = {moe_cpu(b), groups, (size_t)n_groups, x, weight, x_row, scratch, y};
+	struct moe_cpu_ffns f = {.c = moe_cpu(b), .groups = groups, .n_groups = (size_t)n_groups, .x = x, .weight = weight,
+	                         .x_row = x_row, .hidden = scratch, .y = y};
 
 	(void)q;
 	return run(&f, act, e);

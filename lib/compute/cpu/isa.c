@@ -38,6 +38,11 @@ static bool has_avx512vnni(void)
 {
 	return has_avx512() && has_cpuid(7, 0, 2, 11);
 }
+
+static bool has_avx512bf16(void)
+{
+	return has_avx512vnni() && has_cpuid(7, 1, 0, 5);
+}
 #elif defined(__aarch64__)
 static bool has_dotprod(void)
 {
@@ -50,25 +55,28 @@ static bool has_base(void)
 	return true;
 }
 
-/* A new instruction set is a file coded_NAME.c, a row here, and a name in KNOWN; AMX would stand above avx512vnni. */
+/* A new instruction set is a file coded_NAME.c or pairs_NAME.c, a row here, and a name in KNOWN; AMX would stand above the
+ * others.  Without pairs of its own it takes those of its plain kernels. */
 static const struct {
 	const char *name;
 	bool (*here)(void);
 	const struct moe_kernels *(*plain)(void);
 	const struct moe_coded_kernels *(*coded)(void);
+	const struct moe_pair_kernels *(*pairs)(void);
 } isas[] = { /* the best first */
 #if defined(__x86_64__)
-	{"avx512vnni", has_avx512vnni, moe_kernels_avx512, moe_coded_avx512vnni},
-	{"avx512", has_avx512, moe_kernels_avx512, moe_coded_avx512},
-	{"avx2vnni", has_avx2vnni, moe_kernels_avx2, moe_coded_avx2vnni},
-	{"avx2", has_avx2, moe_kernels_avx2, moe_coded_avx2},
+	{"avx512bf16", has_avx512bf16, moe_kernels_avx512, moe_coded_avx512vnni, moe_pairs_avx512bf16},
+	{"avx512vnni", has_avx512vnni, moe_kernels_avx512, moe_coded_avx512vnni, NULL},
+	{"avx512", has_avx512, moe_kernels_avx512, moe_coded_avx512, NULL},
+	{"avx2vnni", has_avx2vnni, moe_kernels_avx2, moe_coded_avx2vnni, NULL},
+	{"avx2", has_avx2, moe_kernels_avx2, moe_coded_avx2, NULL},
 #elif defined(__aarch64__)
-	{"neon", has_dotprod, moe_kernels_base, moe_coded_neon},
+	{"neon", has_dotprod, moe_kernels_base, moe_coded_neon, NULL},
 #endif
-	{"base", has_base, moe_kernels_base, moe_coded_base},
+	{"base", has_base, moe_kernels_base, moe_coded_base, NULL},
 };
 
-#define KNOWN "avx512vnni, avx512, avx2vnni, avx2, neon, base"
+#define KNOWN "avx512bf16, avx512vnni, avx512, avx2vnni, avx2, neon, base"
 
 static bool is_known(const char *name)
 {
@@ -89,8 +97,10 @@ int moe_cpu_isa(struct moe_isa *out, struct moe_err *e)
 	for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
 		if ((wish && *wish && strcmp(wish, isas[i].name) != 0) || !isas[i].here())
 			continue;
-		*out = (struct moe_isa){isas[i].name, isas[i].plain(), isas[i].coded()};
-		if (out->plain && out->coded)
+		*out = (struct moe_isa){isas[i].name, isas[i].plain(), isas[i].coded(), NULL};
+		if (out->plain)
+			out->pairs = isas[i].pairs ? isas[i].pairs() : &out->plain->pairs;
+		if (out->plain && out->coded && out->pairs)
 			return 0;
 	}
 	return moe_fail(e, MOE_E_UNSUPPORTED, "MOE_CPU=%s: this CPU or this build does not have it", wish);

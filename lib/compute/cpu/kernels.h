@@ -3,6 +3,7 @@
 #ifndef MOE_CPU_KERNELS_H
 #define MOE_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,14 +17,15 @@
 struct moe_tile {
 	float *y;
 	size_t ldy;
-	const float *x;              /* row i: x + (x_row ? x_row[i] : i) * ldx */
-	size_t ldx;
+	const unsigned char *x;      /* row i: x + (x_row ? x_row[i] : i) * ldx; f32, or as .pairs.round makes them */
+	size_t ldx;                  /* bytes */
 	const int32_t *x_row;
 	const unsigned char *w;      /* row j: w + j * ldw; any alignment */
 	size_t ldw;                  /* bytes */
 	size_t k;
 	int rows, n;
 	enum moe_quant quant;
+	bool pairs;                  /* bf16 weights times rows of bf16, for .pairs.tile */
 	float *pack;                 /* MOE_PACK_FLOATS of the thread's own; used when rows > direct_rows */
 };
 
@@ -72,10 +74,18 @@ struct moe_kv_vector {
 	unsigned char *scale;        /* of q8: a bf16 */
 };
 
+/* Products of bf16 with bf16 (pairs.h). */
+struct moe_pair_kernels {
+	size_t x_bytes;              /* that an element of a rounded row takes; a row is whole blocks of MOE_PAIR_BLOCK */
+	void (*round)(unsigned char *to, const float *x, size_t n); /* fills the last block up with zeros */
+	void (*tile)(const struct moe_tile *t);
+};
+
 struct moe_kernels {
 	const char *isa;
 	int direct_rows;             /* most rows of a tile whose weights are used as they are read */
 	void (*tile)(const struct moe_tile *t);
+	struct moe_pair_kernels pairs;
 	void (*attend)(const struct moe_attend *a, int part, struct moe_attend_part out); /* positions part * MOE_ATTEND_PART.. */
 	void (*attend_join)(struct moe_attend_part to, struct moe_attend_part part, int n, int head_dim);
 	void (*kv_store)(const struct moe_kv_vector *v);
@@ -94,5 +104,6 @@ struct moe_kernels {
 const struct moe_kernels *moe_kernels_base(void);
 const struct moe_kernels *moe_kernels_avx2(void);
 const struct moe_kernels *moe_kernels_avx512(void);
+const struct moe_pair_kernels *moe_pairs_avx512bf16(void);
 
 #endif

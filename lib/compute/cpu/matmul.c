@@ -30,25 +30,41 @@ struct moe_tile_at moe_cut_at(const struct moe_cut *c, size_t i)
 	return t;
 }
 
-struct moe_tile moe_cpu_tile(const struct moe_matrix *w, const struct moe_tile_at *at, float *pack)
+struct moe_tile moe_cpu_tile(const struct moe_cpu *c, const struct moe_matrix *w, const struct moe_tile_at *at, float *pack)
 {
 	size_t ldw = moe_cpu_row_bytes(w);
 
 	return (struct moe_tile){
-		.ldx = (size_t)w->cols,
 		.w = (const unsigned char *)w->data + (size_t)at->out * ldw,
 		.ldw = ldw,
 		.k = (size_t)w->cols,
 		.rows = at->rows,
 		.n = at->n,
 		.quant = w->quant,
+		.pairs = moe_cpu_pairs(c, w),
 		.pack = pack,
 	};
+}
+
+void moe_tile_rows(struct moe_tile *t, const struct moe_rows *x, const int32_t *x_row, size_t row)
+{
+	t->x = x_row ? x->x : x->x + row * x->ldx;
+	t->ldx = x->ldx;
+	t->x_row = x_row ? x_row + row : NULL;
+}
+
+void moe_cpu_run_tile(const struct moe_cpu *c, const struct moe_tile *t)
+{
+	if (t->pairs)
+		c->pairs->tile(t);
+	else
+		c->k->tile(t);
 }
 
 struct plain {
 	struct moe_cpu *c;
 	const struct moe_product *p;
+	struct moe_rows x;
 	struct moe_cut cut;
 };
 
@@ -57,25 +73,26 @@ static void plain_tile(void *arg, size_t piece, int worker)
 	const struct plain *m = arg;
 	const struct moe_product *p = m->p;
 	struct moe_tile_at at = moe_cut_at(&m->cut, piece);
-	struct moe_tile t = moe_cpu_tile(p->w, &at, moe_cpu_part(m->c, worker));
+	struct moe_tile t = moe_cpu_tile(m->c, p->w, &at, moe_cpu_part(m->c, worker));
 
-	t.x = p->x_row ? p->x : p->x + (size_t)at.row * t.ldx;
-	t.x_row = p->x_row ? p->x_row + at.row : NULL;
+	moe_tile_rows(&t, &m->x, p->x_row, (size_t)at.row);
 	t.ldy = (size_t)p->w->rows;
 	t.y = p->y + (size_t)at.row * t.ldy + at.out;
-	m->c->k->tile(&t);
+	moe_cpu_run_tile(m->c, &t);
 	for (int i = 0; p->bias && i < t.rows; i++)
 		m->c->k->add(t.y + (size_t)i * t.ldy, p->bias + at.out, (size_t)t.n);
 }
 
 int moe_cpu_product(struct moe_cpu *c, const struct moe_product *p, struct moe_err *e)
 {
-	struct plain m = {.c = c, .p = p};
+	struct plain m = {.c = c, .p = p, .x = moe_rows_f32(p->x, p->w->cols)};
 	int rc;
 
 	if (moe_quant_is_coded(p->w->quant))
 		return c->numerics.activation == MOE_A_F32 ? moe_exact_product(c, p, e) : moe_coded_product(c, p, e);
 	rc = moe_cpu_scratch(c, MOE_PACK_FLOATS, e);
+	if (rc == 0 && moe_cpu_pairs(c, p->w))
+		rc = moe_pairs_round(c, &c->x, p->x, moe_coded_bound(p->x_row, (size_t)p->rows), p->w->cols, &m.x, e);
 	m.cut = moe_cpu_cut(c->k, p->rows, p->w);
 	if (rc == 0)
 		moe_team_run(c->team, moe_cut_tiles(&m.cut), plain_tile, &m);
