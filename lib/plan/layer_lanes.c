@@ -37,41 +37,59 @@ static double compute(struct layer *y, const struct moe_op *op, double times)
 	return seconds;
 }
 
+/* The routed experts, and what other hosts have of them. */
+static int compute_experts(struct layer *y, struct moe_op *op, double rows, double times, double *seconds, struct moe_err *e)
+{
+	double network;
+
+	if (plan_is_spread(y->p->s, y->layer)) {
+		int rc = plan_spread_experts(y->p->s, y->layer, rows, op, &network, e);
+
+		if (rc)
+			return rc;
+		plan_add(&y->t->lanes[MOE_LANE_NETWORK], "experts", times * network);
+	}
+	*seconds += compute(y, op, times);
+	return 0;
+}
+
 /* All rows of the batch in one call of the experts. */
-static double compute_experts_once(struct layer *y)
+static int compute_experts_once(struct layer *y, struct moe_err *e)
 {
 	struct plan_rows all = y->p->rows;
 	struct moe_op ops[MOE_OPS];
-	double seconds = 0;
-	int n;
+	int n, rc = 0;
 
 	all.rows *= y->p->micro_batches;
 	all.sequences *= y->p->micro_batches;
 	plan_ops(y->p->s, y->layer, &all, ops, &n);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && rc == 0; i++)
 		if (ops[i].kind == MOE_OP_EXPERTS)
-			seconds = compute(y, &ops[i], 1);
-	return seconds;
+			rc = compute_experts(y, &ops[i], all.rows, 1, &y->stages->experts, e);
+	return rc;
 }
 
-static void operations(struct layer *y)
+static int operations(struct layer *y, struct moe_err *e)
 {
 	const struct plan_pass *p = y->p;
 	bool once = p->x->schedule == MOE_SCHEDULE_COALESCED;
 	struct moe_op ops[MOE_OPS];
-	int n;
+	int n, rc = 0;
 
 	plan_ops(p->s, y->layer, &p->rows, ops, &n);
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < n && rc == 0; i++) {
 		if (ops[i].kind == MOE_OP_QKV)
 			y->stages->pre += compute(y, &ops[i], p->micro_batches);
 		else if (ops[i].kind == MOE_OP_ATTENTION)
 			y->stages->attend += compute(y, &ops[i], p->micro_batches);
-		else if (ops[i].kind == MOE_OP_EXPERTS && once)
-			y->stages->experts += compute_experts_once(y);
-		else
+		else if (ops[i].kind != MOE_OP_EXPERTS)
 			y->stages->post += compute(y, &ops[i], p->micro_batches);
+		else if (once)
+			rc = compute_experts_once(y, e);
+		else
+			rc = compute_experts(y, &ops[i], p->rows.rows, p->micro_batches, &y->stages->post, e);
 	}
+	return rc;
 }
 
 /* Devices of one level that share a layer add up what each has, through the host, twice a layer: after attention and after the
@@ -194,8 +212,8 @@ static double moved_experts(const struct layer *y)
 	const struct plan_pass *p = y->p;
 
 	if (p->offloads)
-		return p->s->model->layers[y->layer].ffn.experts;
-	return moe_distinct_experts(p->s, y->layer, p->rows.rows) * p->micro_batches;
+		return p->s->model->layers[y->layer].ffn.experts * plan_held(p->s, y->layer, 0);
+	return moe_distinct_experts(p->s, y->layer, p->rows.rows) * plan_held(p->s, y->layer, 0) * p->micro_batches;
 }
 
 static int move_weights(struct layer *y, struct moe_err *e)
@@ -240,8 +258,8 @@ int plan_layer_lanes(const struct plan_pass *p, int layer, struct moe_layer_time
 
 	*out = (struct moe_layer_time){0};
 	*stages = (struct plan_stages){0};
-	operations(&y);
-	rc = all_reduce(&y, e);
+	rc = operations(&y, e);
+	rc = rc ? rc : all_reduce(&y, e);
 	rc = rc ? rc : move_heads(&y, e);
 	rc = rc ? rc : move_hidden(&y, e);
 	rc = rc ? rc : move_prompts(&y, e);

@@ -11,13 +11,30 @@ static double longest(const struct moe_layer_time *t)
 	return t->lanes[t->bottleneck].total;
 }
 
-static double all_lanes(const struct moe_layer_time *t)
+/* Rows that an expert must get of each half of a step that goes in two, as moe-route has it. */
+#define HALF_ROWS_PER_EXPERT 16
+
+static bool in_halves(const struct plan_pass *p)
 {
-	double sum = 0;
+	for (int i = 0; i < p->s->model->n_layers; i++) {
+		const struct moe_ffn *f = &p->s->model->layers[i].ffn;
+
+		if (f->kind == MOE_FFN_MOE)
+			return p->rows.rows * f->gate.top_k >= 2.0 * HALF_ROWS_PER_EXPERT * f->experts;
+	}
+	return false;
+}
+
+/* One thing after the other; but other hosts' experts are computed while this one's are, and in steps of many rows, which go
+ * in two halves, while the other half's attention is. */
+static double resident(const struct plan_pass *p, const struct moe_layer_time *t)
+{
+	double network = t->lanes[MOE_LANE_NETWORK].total, here = 0, meanwhile;
 
 	for (int i = 0; i < MOE_LANES; i++)
-		sum += t->lanes[i].total;
-	return sum;
+		here += i == MOE_LANE_NETWORK ? 0 : t->lanes[i].total;
+	meanwhile = in_halves(p) ? here : plan_term(&t->lanes[p->experts_on == p->host ? MOE_LANE_CPU : MOE_LANE_GPU], "experts");
+	return here + larger(network - meanwhile, 0);
 }
 
 /* One micro-batch from the layer's beginning to its end, the batch's experts left out. */
@@ -55,7 +72,7 @@ void plan_layer_seconds(const struct plan_pass *p, const struct plan_stages *sta
 		if (t->lanes[i].total > t->lanes[t->bottleneck].total)
 			t->bottleneck = (enum moe_lane)i;
 	if (!p->offloads)
-		t->seconds = all_lanes(t);
+		t->seconds = resident(p, t);
 	else if (p->prefill || p->x->schedule == MOE_SCHEDULE_FLEXGEN || p->x->schedule == MOE_SCHEDULE_ZERO)
 		t->seconds = longest(t);
 	else if (p->x->schedule == MOE_SCHEDULE_COALESCED)

@@ -21,13 +21,13 @@ static void put(struct use *u, int level, const char *what, double bytes)
 	plan_add(&u->out->memory[level].used, what, bytes);
 }
 
-/* A layer's routed experts, of the layer that has most bytes or of all. */
-static double expert_bytes(const struct moe_setting *s, bool all)
+/* Routed experts that a host of the fleet has, of the layer where they have most bytes or of all. */
+static double expert_bytes(const struct moe_setting *s, int host, bool all)
 {
 	double sum = 0, most = 0;
 
 	for (int i = 0; i < s->model->n_layers; i++) {
-		double layer = s->model->layers[i].ffn.experts * plan_expert_bytes(s, i);
+		double layer = s->model->layers[i].ffn.experts * plan_expert_bytes(s, i) * plan_held(s, i, host);
 
 		sum += layer;
 		most = larger(most, layer);
@@ -38,7 +38,7 @@ static double expert_bytes(const struct moe_setting *s, bool all)
 static void weights(struct use *u)
 {
 	const struct moe_setting *s = u->p->s;
-	double base = plan_base_bytes(s, -1), experts = expert_bytes(s, true);
+	double base = plan_base_bytes(s, -1), experts = expert_bytes(s, 0, true);
 
 	for (int i = 0; i < s->model->n_layers; i++)
 		base += plan_base_bytes(s, i);
@@ -104,7 +104,7 @@ static void buffers(struct use *u)
 	const struct plan_pass *p = u->p;
 	const struct moe_hardware *h = p->s->hardware;
 	const struct moe_attention *a = &p->s->model->layers[0].attn;
-	double moved = expert_bytes(p->s, false) * (1 - p->x->weights[p->experts_on]);
+	double moved = expert_bytes(p->s, 0, false) * (1 - p->x->weights[p->experts_on]);
 
 	if (!p->offloads)
 		return;
@@ -114,13 +114,28 @@ static void buffers(struct use *u)
 	if (p->attention_on != p->base_on)
 		put(u, p->attention_on, "pinned relay", u->batch * 2.0 * a->head_dim * (a->heads + a->kv_heads) * p->element);
 	for (int i = p->host + 1; i < h->n_levels; i++)
-		put(u, p->host, "disk buffer", 2 * expert_bytes(p->s, false) * p->x->weights[i]);
+		put(u, p->host, "disk buffer", 2 * expert_bytes(p->s, 0, false) * p->x->weights[i]);
+}
+
+/* Whether the other hosts hold their experts. */
+static bool others_fit(const struct moe_setting *s, double reserve)
+{
+	if (!s->fleet || !s->placement)
+		return true;
+	for (int i = 1; i < s->placement->devices; i++) {
+		const struct moe_hardware *h = &s->fleet->hosts[i];
+
+		if (expert_bytes(s, i, true) > plan_memory(&h->levels[plan_host(h)]) * (1 - reserve))
+			return false;
+	}
+	return true;
 }
 
 void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out)
 {
 	struct plan_pass decode;
-	struct use u = {.p = &decode, .out = out, .batch = (double)x->batch, .positions = moe_workload_prompt(&s->workload) + s->workload.generate};
+	struct use u = {.p = &decode, .out = out, .batch = (double)x->batch,
+	                .positions = moe_workload_prompt(&s->workload) + s->workload.generate};
 	double reserve = s->reserve > 0 ? s->reserve : RESERVE;
 
 	plan_pass_decode(s, x, &decode);
@@ -130,7 +145,7 @@ void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x,
 	hidden(&u);
 	workspace(&u);
 	buffers(&u);
-	out->fits = true;
+	out->fits = others_fit(s, reserve);
 	for (int i = 0; i < s->hardware->n_levels; i++) {
 		out->memory[i].available = plan_memory(&s->hardware->levels[i]) * (1 - reserve);
 		out->fits = out->fits && out->memory[i].used.total <= out->memory[i].available;

@@ -18,6 +18,12 @@ static double matrix(enum moe_quant q, int64_t rows, int64_t cols)
 	return (double)moe_matrix_bytes(&m);
 }
 
+/* Of one row among many. */
+static double row_bytes(enum moe_quant q, int64_t cols)
+{
+	return matrix(q, MOE_TILE_ROWS, cols) / MOE_TILE_ROWS;
+}
+
 /* gate, up and down. */
 static double ffn_weights(enum moe_quant q, int64_t hidden, int64_t width)
 {
@@ -68,31 +74,41 @@ double plan_base_bytes(const struct moe_setting *s, int layer)
 
 /* ---- distinct experts ---- */
 
-/* By usage a token chooses an expert with k times its share of the layer's choices, at most 1. */
-static double distinct_by_usage(const struct moe_usage *u, int layer, double k, double rows)
+double plan_choices(const struct moe_setting *s, int layer)
 {
-	double total = 0, sum = 0;
+	const struct moe_usage *u = s->usage;
+	double total = 0;
 
+	if (!u || layer >= u->layers || u->experts[layer] != s->model->layers[layer].ffn.experts)
+		return 0;
 	for (int x = 0; x < u->experts[layer]; x++)
 		total += u->prefill[layer][x] + u->decode[layer][x];
-	for (int x = 0; total > 0 && x < u->experts[layer]; x++) {
-		double p = k * (u->prefill[layer][x] + u->decode[layer][x]) / total;
+	return total;
+}
 
-		sum += 1 - pow(p < 1 ? 1 - p : 0, rows);
-	}
-	return sum;
+double plan_chance(const struct moe_setting *s, int layer, int expert, double choices)
+{
+	const struct moe_ffn *f = &s->model->layers[layer].ffn;
+	double p;
+
+	if (choices <= 0)
+		return (double)f->gate.top_k / f->experts;
+	p = f->gate.top_k * (s->usage->prefill[layer][expert] + s->usage->decode[layer][expert]) / choices;
+	return p < 1 ? p : 1;
 }
 
 double moe_distinct_experts(const struct moe_setting *s, int layer, double rows)
 {
 	const struct moe_ffn *f = &s->model->layers[layer].ffn;
-	double sum = 0;
+	double choices = plan_choices(s, layer), sum = 0;
 
 	if (f->kind != MOE_FFN_MOE)
 		return 0;
-	if (s->usage && layer < s->usage->layers && s->usage->experts[layer] == f->experts)
-		sum = distinct_by_usage(s->usage, layer, f->gate.top_k, rows);
-	return sum > 0 ? sum : f->experts * (1 - pow(1 - (double)f->gate.top_k / f->experts, rows));
+	if (choices <= 0)
+		return f->experts * (1 - pow(1 - plan_chance(s, layer, 0, 0), rows));
+	for (int x = 0; x < f->experts; x++)
+		sum += 1 - pow(1 - plan_chance(s, layer, x, choices), rows);
+	return sum;
 }
 
 /* ---- operations ---- */
@@ -141,22 +157,20 @@ static double seen(const struct plan_rows *r, double window)
 	return window - window * (window - 1) / (2 * r->stored);
 }
 
-/* Both products, q k and p v: 4 FLOP for an element of a key; keys and values are read once by each sequence, and those of
- * the new rows are written. */
+/* Both products, q k and p v: 4 FLOP for an element of a key.  A sequence's keys and values are read as far as its rows see
+ * them, and those of the new rows, among the activations, are written; `rows` are the queries that share a key. */
 static struct moe_op attention(const struct moe_setting *s, int layer, const struct plan_rows *r)
 {
 	const struct moe_attention *a = &s->model->layers[layer].attn;
-	double keys = seen(r, a->window), stored = r->stored;
+	double keys = seen(r, a->window);
 
-	if (r->keys == r->stored)
-		stored = keys;
 	return (struct moe_op){.kind = MOE_OP_ATTENTION,
 	                       .flops = 4 * r->rows * keys * q_width(a),
-	                       .kv = (r->sequences * stored + r->rows) * plan_kv_bytes(s, layer),
-	                       .activations = 2 * r->rows * q_width(a) * r->element,
+	                       .kv = r->sequences * keys * plan_kv_bytes(s, layer),
+	                       .activations = r->rows * (2 * q_width(a) * r->element + plan_kv_bytes(s, layer)),
 	                       .type = MOE_FLOPS_F16,
 	                       .kernel = MOE_KERNEL_ATTENTION,
-	                       .rows = r->rows / r->sequences,
+	                       .rows = r->rows / r->sequences * a->heads / a->kv_heads,
 	                       .calls = 2};
 }
 
@@ -218,8 +232,11 @@ static struct moe_op head(const struct moe_setting *s, const struct plan_rows *r
 
 static struct moe_op embed(const struct moe_setting *s, const struct plan_rows *r)
 {
-	return product(s, MOE_OP_EMBED, s->quants.embed, r->rows, 0, r->rows * matrix(s->quants.embed, 1, s->model->hidden),
-	               r->rows * s->model->hidden * r->element, 1);
+	struct moe_op op = product(s, MOE_OP_EMBED, s->quants.embed, r->rows, 0, r->rows * row_bytes(s->quants.embed, s->model->hidden),
+	                           r->rows * s->model->hidden * r->element, 1);
+
+	op.kernel = -1;
+	return op;
 }
 
 void plan_ops(const struct moe_setting *s, int layer, const struct plan_rows *r, struct moe_op *out, int *n)

@@ -191,7 +191,7 @@ struct moe_op {
 	double kv;                   /* bytes */
 	double activations;          /* bytes */
 	enum moe_flops type;
-	int kernel;                  /* index into moe_memory_level.kernels */
+	int kernel;                  /* index into moe_memory_level.kernels; -1: none of them */
 	double rows;                 /* that a weight meets: of experts the mean over those that are touched */
 	double calls;                /* of kernels */
 };

@@ -31,7 +31,17 @@ int plan_layer_lanes(const struct plan_pass *p, int layer, struct moe_layer_time
 /* And those: what overlaps by the schedule, and what does not. */
 void plan_layer_seconds(const struct plan_pass *p, const struct plan_stages *stages, struct moe_layer_time *t);
 
-/* memory.c: what lies where. */
+/* ---- fleet_time.c: experts on other hosts ---- */
+
+bool plan_is_spread(const struct moe_setting *s, int layer);
+/* Of a layer's experts for `rows` tokens *op becomes what the first host computes; *network: seconds until the others have
+ * answered.  MOE_E_INPUT: more devices than hosts, or a host without a network. */
+int plan_spread_experts(const struct moe_setting *s, int layer, double rows, struct moe_op *op, double *network, struct moe_err *e);
+/* Share of a layer's experts that lie on a host. */
+double plan_held(const struct moe_setting *s, int layer, int host);
+
+/* ---- memory_use.c: what lies where ---- */
+
 void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out);
 
 #endif

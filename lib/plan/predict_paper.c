@@ -82,19 +82,25 @@ static double attention_bytes(const struct paper *p, double b, double q, double 
 	return 2 * (2 * b * q * p->h1) + 2 * (2 * b * kv * p->kv_width);
 }
 
-static double ffn_flops(const struct paper *p, double b)
-{
-	return 6 * b * p->h1 * p->h2 * p->k;
-}
-
-static double ffn_bytes(const struct paper *p, double b)
-{
-	return 2 * b * p->h1 + 2 * b * p->h2 + p->w;
-}
-
 static double gpu_seconds(const struct paper *p, double flops, double bytes)
 {
 	return p->n_ub * larger(flops / p->pg, bytes / p->bg);
+}
+
+double plan_paper_ffn_flops(double h1, double h2, double k, double b)
+{
+	return 6 * b * h1 * h2 * k;
+}
+
+double plan_paper_ffn_bytes(double h1, double h2, double experts, double b)
+{
+	return 2 * b * h1 + 2 * b * h2 + 6 * h1 * h2 * experts;
+}
+
+/* The experts of a layer with b rows. */
+static double ffn_seconds(const struct paper *p, double b)
+{
+	return gpu_seconds(p, plan_paper_ffn_flops(p->h1, p->h2, p->k, b), plan_paper_ffn_bytes(p->h1, p->h2, p->ne, b));
 }
 
 static double cpu_seconds(const struct paper *p, double flops, double bytes)
@@ -120,7 +126,7 @@ static void decode_layer(const struct paper *p, struct moe_layer_time *t)
 	double flops = attention_flops(p, p->mu, 1, context), bytes = attention_bytes(p, p->mu, 1, context);
 
 	plan_add(&t->lanes[MOE_LANE_H2D], "weights", p->w * (1 - p->rw) / p->link);
-	plan_add(&t->lanes[MOE_LANE_GPU], "experts", gpu_seconds(p, ffn_flops(p, p->mu), ffn_bytes(p, p->mu)));
+	plan_add(&t->lanes[MOE_LANE_GPU], "experts", ffn_seconds(p, p->mu));
 	if (p->attention_on_gpu) {
 		plan_add(&t->lanes[MOE_LANE_H2D], "kv", 4 * (p->s + p->n / 2) * p->kv_width * p->batch * (1 - p->rc) / p->link);
 		plan_add(&t->lanes[MOE_LANE_GPU], "attention", gpu_seconds(p, flops, bytes));
@@ -132,11 +138,9 @@ static void decode_layer(const struct paper *p, struct moe_layer_time *t)
 
 static void prefill_layer(const struct paper *p, struct moe_layer_time *t)
 {
-	double rows = p->mu * p->s;
-
 	plan_add(&t->lanes[MOE_LANE_H2D], "weights", p->w * (1 - p->rw) / p->link);
 	plan_add(&t->lanes[MOE_LANE_H2D], "hidden", 2 * p->batch * p->s * p->h1 / p->link);
-	plan_add(&t->lanes[MOE_LANE_GPU], "experts", gpu_seconds(p, ffn_flops(p, rows), ffn_bytes(p, rows)));
+	plan_add(&t->lanes[MOE_LANE_GPU], "experts", ffn_seconds(p, p->mu * p->s));
 	plan_add(&t->lanes[MOE_LANE_GPU], "attention",
 	         gpu_seconds(p, attention_flops(p, p->mu, p->s, p->s), attention_bytes(p, p->mu, p->s, p->s)));
 	finish(t);

@@ -48,6 +48,11 @@ double plan_base_bytes(const struct moe_setting *s, int layer);
 double plan_expert_bytes(const struct moe_setting *s, int layer); /* of one */
 double plan_kv_bytes(const struct moe_setting *s, int layer);     /* of one position */
 
+/* All choices of an expert in a layer that usage counts, 0: none, and every expert is chosen alike; and how often a token
+ * chooses an expert, 0 to 1: k times its share of them. */
+double plan_choices(const struct moe_setting *s, int layer);
+double plan_chance(const struct moe_setting *s, int layer, int expert, double choices);
+
 /* ---- op_time.c ---- */
 
 /* Seconds of an operation at a level: the slower of arithmetic and memory (equation 8), or what its kernel was measured to
@@ -58,6 +63,10 @@ double plan_op_seconds(const struct moe_setting *s, int level, const struct moe_
 
 int plan_predict_paper(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out, struct moe_err *e);
 int plan_predict_full(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out, struct moe_err *e);
+
+/* The paper's counting of the experts of a layer of widths h1 and h2 with b rows, k experts each: all experts are read. */
+double plan_paper_ffn_flops(double h1, double h2, double k, double b);
+double plan_paper_ffn_bytes(double h1, double h2, double experts, double b);
 
 /* ---- search_paper.c ---- */
 

@@ -16,7 +16,8 @@ struct found {
 
 static struct moe_execution execution(const struct found *f, int64_t mu, int64_t n_ub, bool on_gpu)
 {
-	struct moe_execution x = {.schedule = on_gpu ? MOE_SCHEDULE_FLEXGEN : MOE_SCHEDULE_CGOPIPE, .batch = mu * n_ub, .micro_batch = mu, .prefill_micro_batch = mu, .ffn_on = f->gpu};
+	struct moe_execution x = {.schedule = on_gpu ? MOE_SCHEDULE_FLEXGEN : MOE_SCHEDULE_CGOPIPE, .batch = mu * n_ub,
+	                          .micro_batch = mu, .prefill_micro_batch = mu, .ffn_on = f->gpu};
 
 	/* With attention on the GPU all of the cache is charged to it, so that it may as well be there. */
 	x.attention_on = on_gpu ? f->gpu : f->cpu;

@@ -79,7 +79,8 @@ static void check_policy(const struct moe_setting *s, const struct expected *x)
 
 static void policies_on_a_t4(void **state)
 {
-	static const struct expected rows[] = {{32, 36, 14, 0.0004, 0.164}, {64, 36, 14, 0.0004, 0.164}, {128, 36, 14, 0.0004, 0.164}, {256, 36, 14, 0.0004, 0.164}};
+	static const struct expected rows[] = {{32, 36, 14, 0.0004, 0.164}, {64, 36, 14, 0.0004, 0.164},
+	                                       {128, 36, 14, 0.0004, 0.164}, {256, 36, 14, 0.0004, 0.164}};
 	struct moe_hardware h = machine(false, 1, 184);
 	struct moe_model m = mixtral();
 
@@ -93,7 +94,8 @@ static void policies_on_a_t4(void **state)
 
 static void policies_on_an_l4(void **state)
 {
-	static const struct expected rows[] = {{32, 68, 16, 0.0739, 0.152}, {64, 68, 15, 0.0739, 0.152}, {128, 68, 13, 0.0739, 0.152}, {256, 68, 11, 0.0739, 0.152}};
+	static const struct expected rows[] = {{32, 68, 16, 0.0739, 0.152}, {64, 68, 15, 0.0739, 0.152},
+	                                       {128, 68, 13, 0.0739, 0.152}, {256, 68, 11, 0.0739, 0.152}};
 	struct moe_hardware h = machine(true, 1, 184);
 	struct moe_model m = mixtral();
 
@@ -179,6 +181,138 @@ static void what_does_not_fit_is_said(void **state)
 	assert_int_equal(plan_search_paper(&s, &how, &f, &e), MOE_E_UNSUPPORTED);
 }
 
+/* ---- section 5: the case study, 8x7B on an L4 ---- */
+
+/* What the figures were drawn with: 242 and 1.3 TFLOP/s, 300, 100 and 16 GB/s. */
+static struct moe_hardware case_study(void)
+{
+	struct moe_hardware h = machine(true, 1, 192);
+
+	h.levels[0].bandwidth = 300e9;
+	h.levels[0].flops[MOE_FLOPS_F16] = 242e12;
+	h.levels[1].bandwidth = 100e9;
+	h.levels[1].flops[MOE_FLOPS_F32] = 1.3e12;
+	h.links[0].bandwidth = 16e9;
+	return h;
+}
+
+static struct moe_roofline roof(const struct moe_hardware *h, int i, int j, double at_i, double at_j)
+{
+	struct moe_roofline r;
+
+	assert_int_equal(moe_roofline(h, MOE_FLOPS_F16, i, j, at_i, at_j, &r, NULL), 0);
+	return r;
+}
+
+/* To three digits. */
+static void digits(double value, double expected)
+{
+	near(value, expected, 0.005 * fabs(expected));
+}
+
+/* FLOP/byte of the experts of a layer by the paper's counting, all rows in one call. */
+static double ffn_intensity(double rows)
+{
+	return plan_paper_ffn_flops(4096, 14336, 2, rows) / plan_paper_ffn_bytes(4096, 14336, 8, rows);
+}
+
+/* Where a value rises to `target`: bisection. */
+static double rows_for(double target)
+{
+	double low = 1, high = 1e6;
+
+	while (high - low > 1e-6 * high) {
+		double middle = (low + high) / 2;
+
+		if (ffn_intensity(middle) < target)
+			low = middle;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void ridges(void **state)
+{
+	struct moe_hardware h = case_study(), t4 = machine(false, 1, 184);
+
+	(void)state;
+	digits(h.levels[1].flops[MOE_FLOPS_F32] / h.levels[1].bandwidth, 13);
+	digits(h.levels[0].flops[MOE_FLOPS_F16] / h.levels[0].bandwidth, 806.7);
+	digits(t4.levels[0].flops[MOE_FLOPS_F16] / t4.levels[0].bandwidth, 202);
+	digits(t4.levels[1].flops[MOE_FLOPS_F32] / t4.levels[1].bandwidth, 7.45);
+	/* At its ridge a processor reaches its peak and memory binds no more. */
+	digits(roof(&h, 1, 1, 13, 13).attainable, 1.3e12);
+	digits(roof(&h, 0, 0, 806.7, 806.7).attainable, 242e12);
+	assert_string_equal(roof(&h, 1, 1, 12.9, 12.9).binds, "memory");
+	assert_string_equal(roof(&h, 1, 1, 13.1, 13.1).binds, "compute");
+}
+
+static void first_turning_point(void **state)
+{
+	struct moe_hardware h = case_study(), t4 = machine(false, 1, 184);
+
+	(void)state;
+	digits(roof(&h, 0, 1, 100, 100).p1, 81.25);
+	digits(roof(&t4, 0, 1, 100, 100).p1, 46.6);
+	digits(rows_for(81.25), 327);
+	/* A GPU that is no faster than the host at that intensity is never worth a transfer. */
+	h.levels[0].bandwidth = 1e9;
+	assert_true(isinf(roof(&h, 0, 1, 100, 100).p1));
+}
+
+static void intensity_of_the_experts(void **state)
+{
+	(void)state;
+	digits(ffn_intensity(32), 8.00);
+	digits(ffn_intensity(128), 31.95);
+	digits(ffn_intensity(1024), 252.6);
+	digits(ffn_intensity(16384), 3373);
+}
+
+/* A call of 128 rows reaches 9.58 TFLOP/s on the GPU; below P2 the link binds. */
+static void second_turning_point(void **state)
+{
+	struct moe_hardware h = case_study();
+	struct moe_roofline r = roof(&h, 0, 1, ffn_intensity(128), 100);
+
+	(void)state;
+	digits(roof(&h, 0, 0, ffn_intensity(128), 0).attainable, 9.58e12);
+	digits(r.p2, 599);
+	digits(r.balance, 599);
+	digits(rows_for(r.p2), 2474);
+	digits(128 * 300 / 16.0, 2400); /* without the activations' bytes */
+}
+
+static void attention_stays_on_the_host(void **state)
+{
+	struct moe_hardware h = case_study();
+	/* Of one token: 512 keys of 32 heads, and the bytes of keys and values of 8. */
+	double flops = 2.0 * 512 * 4096, f16 = 2.0 * 2 * 512 * 1024, int4 = f16 / 4;
+
+	(void)state;
+	digits(flops / f16, 2.0);
+	digits(flops / int4, 8.0);
+	assert_true(flops / int4 < roof(&h, 0, 1, 8, 8).p1);
+	digits(roof(&h, 1, 1, 2, 2).attainable, 200e9);
+	digits(roof(&h, 0, 1, 2, 2).attainable, 32e9);
+}
+
+static void attainable_of_the_experts(void **state)
+{
+	struct moe_hardware h = case_study();
+
+	(void)state;
+	digits(roof(&h, 1, 1, ffn_intensity(32), 0).attainable, 0.80e12);
+	digits(roof(&h, 0, 1, ffn_intensity(32), ffn_intensity(32)).attainable, 0.128e12);
+	digits(roof(&h, 1, 1, ffn_intensity(128), 0).attainable, 1.3e12);
+	digits(roof(&h, 0, 1, ffn_intensity(128), ffn_intensity(128)).attainable, 0.511e12);
+	digits(roof(&h, 0, 1, ffn_intensity(128), ffn_intensity(1024)).attainable, 4.04e12);
+	assert_string_equal(roof(&h, 0, 1, ffn_intensity(128), ffn_intensity(1024)).binds, "link");
+	digits(roof(&h, 0, 1, ffn_intensity(128), ffn_intensity(16384)).attainable, 9.58e12);
+	assert_string_equal(roof(&h, 0, 1, ffn_intensity(128), ffn_intensity(16384)).binds, "memory");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +321,12 @@ int main(void)
 		cmocka_unit_test(policies_of_larger_models),
 		cmocka_unit_test(what_sets_the_batch),
 		cmocka_unit_test(what_does_not_fit_is_said),
+		cmocka_unit_test(ridges),
+		cmocka_unit_test(first_turning_point),
+		cmocka_unit_test(intensity_of_the_experts),
+		cmocka_unit_test(second_turning_point),
+		cmocka_unit_test(attention_stays_on_the_host),
+		cmocka_unit_test(attainable_of_the_experts),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -1,0 +1,117 @@
+/* Experts on other hosts: what a layer waits for.
+ *
+ * A message goes to every host that has experts for the rows, and its answer comes back (moe-wire(7)): hidden states in f32 once
+ * for each token and host, with an expert and a weight for each pair, and one gated output in f32 for each pair back.  The
+ * first host of a fleet, where the rest of the model runs, computes its own experts meanwhile. */
+#include <math.h>
+
+#include "plan/predict_full.h"
+
+#define WIRE_ELEMENT 4           /* f32 */
+#define PAIR_BYTES 12            /* expert, row, weight */
+
+/* One host's part of a layer's experts, for `rows` tokens. */
+struct part {
+	double load;                 /* share of all pairs */
+	double distinct;             /* experts that are touched */
+	double tokens;               /* that have an expert there */
+};
+
+/* A token misses a host when none of its k different experts is there: k draws without putting back, of which the i-th meets
+ * the host's share of what is left. */
+static double reached(double load, int experts, int k)
+{
+	double miss = 1;
+
+	for (int i = 0; i < k && miss > 0; i++)
+		miss *= load * experts < experts - i ? 1 - load * experts / (experts - i) : 0;
+	return 1 - miss;
+}
+
+/* Each copy of an expert takes an equal share of its tokens. */
+static struct part part_of(const struct moe_setting *s, int layer, int host, double rows)
+{
+	const struct moe_ffn *f = &s->model->layers[layer].ffn;
+	double choices = plan_choices(s, layer);
+	struct part p = {0, 0, 0};
+
+	for (int x = 0; x < f->experts; x++) {
+		double c;
+		int copies;
+
+		if (!moe_placement_holds(s->placement, host, layer, x))
+			continue;
+		moe_placement_of(s->placement, layer, x, &copies);
+		c = plan_chance(s, layer, x, choices) / copies;
+		p.load += c / f->gate.top_k;
+		p.distinct += 1 - pow(1 - c, rows);
+	}
+	p.tokens = rows * reached(p.load, f->experts, f->gate.top_k);
+	return p;
+}
+
+static void scale(struct moe_op *op, const struct moe_setting *s, int layer, const struct part *p)
+{
+	double pairs = p->load * op->flops / (6.0 * s->model->hidden * s->model->layers[layer].ffn.expert_width);
+
+	op->flops *= p->load;
+	op->activations *= p->load;
+	op->weights = p->distinct * plan_expert_bytes(s, layer);
+	op->rows = p->distinct > 0 ? pairs / p->distinct : 0;
+}
+
+bool plan_is_spread(const struct moe_setting *s, int layer)
+{
+	return s->fleet && s->placement && s->fleet->n > 1 && s->model->layers[layer].ffn.kind == MOE_FFN_MOE;
+}
+
+/* The slowest host, and no less than all the bytes through the first host's network. */
+static int wait_for(const struct moe_setting *s, int layer, double rows, const struct moe_op *whole, double *seconds, struct moe_err *e)
+{
+	const struct moe_hardware *here = &s->fleet->hosts[0];
+	double state = (double)s->model->hidden * WIRE_ELEMENT, through = 0, slowest = 0, latency = 0;
+
+	for (int i = 1; i < s->placement->devices; i++) {
+		const struct moe_hardware *there = &s->fleet->hosts[i];
+		struct part p = part_of(s, layer, i, rows);
+		double pairs = p.load * rows * s->model->layers[layer].ffn.gate.top_k;
+		double bytes = p.tokens * state + pairs * (PAIR_BYTES + state), rate = fmin(here->network_bandwidth, there->network_bandwidth);
+		struct moe_setting remote = *s;
+		struct moe_op op = *whole;
+
+		if (p.load <= 0)
+			continue;
+		if (rate <= 0)
+			return moe_fail(e, MOE_E_INPUT, "experts on host %s, and %s has no network", there->name, here->network_bandwidth > 0 ? there->name : here->name);
+		scale(&op, s, layer, &p);
+		remote.hardware = there;
+		latency = 2 * fmax(here->network_latency, there->network_latency);
+		through += bytes / here->network_bandwidth;
+		slowest = fmax(slowest, latency + bytes / rate + plan_op_seconds(&remote, plan_host(there), &op));
+	}
+	*seconds = fmax(slowest, through + latency);
+	return 0;
+}
+
+int plan_spread_experts(const struct moe_setting *s, int layer, double rows, struct moe_op *op, double *network, struct moe_err *e)
+{
+	struct moe_op whole = *op;
+	struct part own = part_of(s, layer, 0, rows);
+
+	if (s->placement->devices > s->fleet->n)
+		return moe_fail(e, MOE_E_INPUT, "experts are placed on %d devices, and the fleet has %d hosts", s->placement->devices, s->fleet->n);
+	scale(op, s, layer, &own);
+	return wait_for(s, layer, rows, &whole, network, e);
+}
+
+/* Share of a layer's experts that lie on a host. */
+double plan_held(const struct moe_setting *s, int layer, int host)
+{
+	int experts = s->model->layers[layer].ffn.experts, n = 0;
+
+	if (!plan_is_spread(s, layer))
+		return host == 0;
+	for (int x = 0; x < experts; x++)
+		n += moe_placement_holds(s->placement, host, layer, x);
+	return (double)n / experts;
+}
