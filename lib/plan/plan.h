@@ -341,31 +341,51 @@ void moe_placement_write(const struct moe_placement *p, struct moe_jw *w); /* th
 
 /* ---- placing experts over unlike devices ---- */
 
-/* What a token's routing weighs: load[layer][expert], tokens a second or any count.  From usage, or all 1. */
+/* Which experts tokens choose together: 2048 tokens a layer, picked so that each token of a trace has the same chance; its memory
+ * does not grow with the trace. */
+int moe_coactivation_read(const char *trace, const struct moe_model *m, struct moe_coactivation **out, struct moe_err *e);
+/* By hand: tokens one by one, ids[n] of a layer with experts, at most its top_k; then done, and again after more. */
+int moe_coactivation_new(const struct moe_model *m, struct moe_coactivation **out, struct moe_err *e);
+void moe_coactivation_add(struct moe_coactivation *c, int layer, const int32_t *ids, int n);
+int moe_coactivation_done(struct moe_coactivation *c, struct moe_err *e);
+void moe_coactivation_free(struct moe_coactivation *c); /* NULL is fine */
+
+/* An expert's load is the number of tokens that chose it, prefill and decode together; a layer that usage knows nothing of has 1
+ * for each expert.  A layer costs its largest finishing time (load / speed), plus what moving and reaching devices cost. */
 struct moe_place_problem {
 	const struct moe_model *model;
-	const struct moe_device *devices;   /* memory (0: enough), speed, host: devices of one host are a node */
+	const struct moe_device *devices;   /* memory (0: enough), speed (0: 1), host: devices of one host are a node */
 	int n;
 	moe_expert_bytes *bytes;
 	void *ctx;
 	const struct moe_usage *usage;      /* NULL: every expert is used alike */
-	int replicas;                       /* copies a layer beyond the first of each expert; -1: as many as pay and fit */
-	int groups;                         /* expert groups a layer that stay on one node; 0: none */
+	int replicas;                       /* copies a layer beyond the first of each expert; -1: as many as pay (each lowers the largest
+	                                       finishing time by a thousandth of the mean or more) and fit */
+	int groups;                         /* expert groups a layer, consecutive and of equal size, each on one node; 0: none */
 	const struct moe_placement *before; /* where experts lie now; NULL: nowhere */
-	double move_cost;                   /* of moving one expert, in tokens of load; 0: moves are free */
+	double move_cost;                   /* of a copy on a device that did not hold it, in tokens of load; 0: moves are free */
 	const struct moe_coactivation *together; /* NULL: no matter */
-	double together_weight;             /* tokens of load that one server fewer for a token is worth */
+	double together_weight;             /* tokens of load that one server fewer for a token is worth to the servers together: a layer
+	                                       costs that much times visits / devices */
 };
-/* Every expert at least once, no device twice for one expert, no memory exceeded, the largest finishing time (load / speed)
- * of a layer small.  MOE_E_RANGE: does not fit, with the numbers and the expert that fits nowhere. */
+/* Every expert at least once, no device twice for one expert, no memory exceeded, the cost of each layer small.  A heuristic:
+ * EPLB's packing generalised, then local search; for equal devices with as many slots it was never worse than EPLB
+ * (tests/unit/plan_eplb.c).  The same problem gives the same placement.  A layer that cannot be packed with all its replicas has
+ * fewer.  MOE_E_RANGE: does not fit, with the numbers and the expert that fits nowhere; groups or replicas that cannot be. */
 int moe_place_fleet(const struct moe_place_problem *p, struct moe_placement *out, struct moe_err *e);
 /* How a layer's load lies over the devices when each copy of an expert takes an equal share of its load. */
 struct moe_balance {
 	double max, mean;                   /* of load / speed */
 	double imbalance, balancedness;     /* max/mean - 1; mean/max */
-	double servers;                     /* mean number of devices that a token reaches; 0 without a coactivation */
+	double servers;                     /* mean number of devices that a token reaches, where copies on a device that it reaches
+	                                       anyway are taken; 0 without a coactivation */
 };
-void moe_placement_balance(const struct moe_placement *p, const struct moe_place_problem *q, int layer, struct moe_balance *out);
+/* A layer without experts is perfectly balanced. */
+int moe_placement_balance(const struct moe_placement *p, const struct moe_place_problem *q, int layer, struct moe_balance *out,
+                          struct moe_err *e);
+/* A table: imbalance and balancedness of each layer, their means, the worst layer; appended to `out`. */
+int moe_placement_balance_table(const struct moe_placement *p, const struct moe_place_problem *q, struct moe_buf *out,
+                                struct moe_err *e);
 /* Experts whose set of devices differs. */
 int64_t moe_placement_moves(const struct moe_placement *before, const struct moe_placement *after);
 
