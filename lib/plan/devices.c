@@ -1,4 +1,5 @@
 /* Hardware profiles as lists of devices. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,28 @@ static int add_profile(struct list *list, const struct moe_json *profile, struct
 	if (rc == 0 && list->n == before)
 		rc = moe_fail(e, MOE_E_UNSUPPORTED, "profile \"%s\": no level \"cpu\", and others hold no experts yet", host);
 	return rc;
+}
+
+int moe_devices_from_fleet(const struct moe_fleet *f, struct moe_device **out, int *n, struct moe_err *e)
+{
+	struct list list = {NULL, 0};
+	int rc = 0;
+
+	for (int i = 0; i < f->n && rc == 0; i++) {
+		const struct moe_memory_level *cpu = &f->hosts[i].levels[moe_level_find(&f->hosts[i], "cpu")];
+		struct moe_device d = {.kind = "cpu", .speed = 1};
+
+		snprintf(d.host, sizeof d.host, "%s", f->hosts[i].name);
+		d.memory = (uint64_t)fmin(cpu->memory, MAX_MEMORY);
+		rc = add(&list, &d, cpu->count, e);
+	}
+	if (rc) {
+		free(list.v);
+		return rc;
+	}
+	*out = list.v;
+	*n = list.n;
+	return 0;
 }
 
 int moe_devices_from_json(const struct moe_json *hardware, const char *what, struct moe_device **out, int *n,

@@ -462,9 +462,27 @@ void moe_trace_close(struct moe_trace *t);
 /* A hardware profile or fleet as devices: every host's cpu level, or gpus once they serve (moe-policy(5)). */
 int moe_devices_from_json(const struct moe_json *hardware, const char *what, struct moe_device **out, int *n, struct moe_err *e);
 
-/* policy.json: schema first, inputs echoed, devices, placement.  hardware may be NULL. */
-int moe_policy_write(const struct moe_model *m, const char *model_name, const struct moe_json *hardware,
-                     const struct moe_device *devices, const struct moe_placement *p, struct moe_buf *out, struct moe_err *e);
+/* The same of a fleet that has been read. */
+int moe_devices_from_fleet(const struct moe_fleet *f, struct moe_device **out, int *n, struct moe_err *e);
+
+/* What policy.json says.  Parts that are NULL are left out of it. */
+struct moe_policy {
+	const struct moe_model *model;
+	const char *model_name;
+	const struct moe_fleet *fleet;          /* or */
+	const struct moe_json *hardware;        /* as it was read, with what we do not know in it */
+	const struct moe_setting *setting;      /* with the next two: workload, quants, the model's variant */
+	const struct moe_execution *execution;
+	const struct moe_prediction *prediction;
+	const struct moe_device *devices;       /* [placement->devices] */
+	const struct moe_placement *placement;
+	const struct moe_json *before;          /* an earlier policy: its names that we do not know are kept */
+};
+/* policy.json, moe-policy(5): schema first, inputs echoed, the policy and what is expected of it, the placement. */
+int moe_policy_write(const struct moe_policy *p, struct moe_buf *out, struct moe_err *e);
+/* The part "policy" of one: levels by their names in h, shares that add up.  MOE_E_MISSING: it has no such part. */
+int moe_execution_from_json(const struct moe_json *policy, const char *what, const struct moe_hardware *h,
+                            struct moe_execution *out, struct moe_err *e);
 /* Read one back: devices and placement. *devices: caller frees. */
 int moe_policy_from_json(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_device **devices,
                          struct moe_placement *out, struct moe_err *e);

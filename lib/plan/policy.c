@@ -1,4 +1,4 @@
-/* policy.json: a plan people read, compare and edit. */
+/* policy.json, read: a plan people may have edited. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,82 +7,6 @@
 
 #define POLICY_CAP ((size_t)256 << 20)
 #define MAX_MEMORY 9007199254740992 /* 2^53 */
-
-static void write_model(const struct moe_model *m, const char *name, struct moe_jw *w)
-{
-	moe_jw_key(w, "model");
-	moe_jw_obj(w);
-	moe_jw_key(w, "name");
-	moe_jw_str(w, name);
-	moe_jw_key(w, "family");
-	moe_jw_str(w, m->name);
-	moe_jw_key(w, "layers");
-	moe_jw_int(w, m->n_layers);
-	moe_jw_key(w, "hidden");
-	moe_jw_int(w, m->hidden);
-	moe_jw_key(w, "experts");
-	moe_jw_int(w, moe_model_max_experts(m));
-	moe_jw_end(w);
-}
-
-/* Codes are packed when nothing else is said; what has no codes has no layout. */
-static const char *layout_of(const struct moe_device *d)
-{
-	enum moe_quant q;
-
-	if (d->layout[0])
-		return d->layout;
-	return d->quant[0] && moe_quant_parse(d->quant, &q) && moe_quant_is_coded(q) ? "packed" : "";
-}
-
-static void write_device(const struct moe_device *d, int index, struct moe_jw *w)
-{
-	moe_jw_obj(w);
-	moe_jw_key(w, "index");
-	moe_jw_int(w, index);
-	moe_jw_key(w, "host");
-	moe_jw_str(w, d->host);
-	moe_jw_key(w, "kind");
-	moe_jw_str(w, d->kind);
-	moe_jw_key(w, "memory");
-	moe_jw_int(w, (int64_t)d->memory);
-	moe_jw_key(w, "quant");
-	moe_jw_str(w, d->quant);
-	moe_jw_key(w, "layout");
-	moe_jw_str(w, layout_of(d));
-	moe_jw_end(w);
-}
-
-int moe_policy_write(const struct moe_model *m, const char *model_name, const struct moe_json *hardware,
-                     const struct moe_device *devices, const struct moe_placement *p, struct moe_buf *out, struct moe_err *e)
-{
-	struct moe_jw w;
-	size_t len;
-	char *text;
-
-	moe_jw_init(&w, true);
-	moe_jw_obj(&w);
-	moe_jw_key(&w, "schema");
-	moe_jw_int(&w, MOE_POLICY_SCHEMA);
-	if (hardware) {
-		moe_jw_key(&w, "hardware");
-		moe_jw_json(&w, hardware);
-	}
-	write_model(m, model_name, &w);
-	moe_jw_key(&w, "devices");
-	moe_jw_arr(&w);
-	for (int d = 0; d < p->devices; d++)
-		write_device(&devices[d], d, &w);
-	moe_jw_arr_end(&w);
-	moe_jw_key(&w, "placement");
-	moe_placement_write(p, &w);
-	moe_jw_end(&w);
-	text = moe_jw_done(&w, &len, e);
-	if (!text)
-		return MOE_E_NOMEM;
-	*out = (struct moe_buf){text, len, len + 1};
-	return 0;
-}
 
 /* A member of at most cap - 1 bytes; absent: dst stays. */
 static int read_text(const struct moe_json *o, const char *key, char *dst, size_t cap, struct moe_err *e)

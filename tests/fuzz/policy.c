@@ -34,14 +34,15 @@ static void check(const struct moe_placement *p)
 		}
 }
 
-static void write_and_read(const struct moe_device *devices, const struct moe_placement *p)
+static void write_and_read(const struct moe_json *before, const struct moe_device *devices, const struct moe_placement *p)
 {
+	struct moe_policy policy = {.model = &model, .model_name = "x", .devices = devices, .placement = p, .before = before};
 	struct moe_buf text = MOE_BUF_INIT;
 	struct moe_device *again;
 	struct moe_placement q;
 	struct moe_json *j;
 
-	demand(moe_policy_write(&model, "x", NULL, devices, p, &text, NULL) == 0);
+	demand(moe_policy_write(&policy, &text, NULL) == 0);
 	demand(moe_json_parse(text.data, text.len, "again", &j, NULL) == 0);
 	demand(moe_policy_from_json(j, "again", &model, &again, &q, NULL) == 0);
 	demand(q.devices == p->devices);
@@ -62,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (moe_policy_from_json(j, "policy", &model, &devices, &p, NULL) == 0) {
 		check(&p);
-		write_and_read(devices, &p);
+		write_and_read(j, devices, &p);
 		moe_placement_free(&p);
 		free(devices);
 	}

@@ -140,10 +140,11 @@ static void written_is_read(void **state)
 	struct moe_placement p, q;
 	struct moe_device *d = NULL;
 	struct moe_buf text = MOE_BUF_INIT;
+	struct moe_policy policy = {.model = &m, .model_name = "x", .devices = devices, .placement = &p};
 
 	(void)state;
 	assert_int_equal(moe_place_round_robin(&m, 2, &p, NULL), 0);
-	assert_int_equal(moe_policy_write(&m, "x", NULL, devices, &p, &text, NULL), 0);
+	assert_int_equal(moe_policy_write(&policy, &text, NULL), 0);
 	assert_int_equal(read_policy(text.data, text.len, &m, &d, &q, NULL), 0);
 	assert_string_equal(d[0].host, "a\"b");
 	assert_true(d[0].memory == 1ull << 52);
@@ -159,6 +160,136 @@ static void written_is_read(void **state)
 	moe_buf_free(&text);
 	moe_placement_free(&p);
 	moe_placement_free(&q);
+}
+
+/* A policy that has everything, for two layers on two hosts. */
+struct whole {
+	struct moe_model model;
+	struct moe_fleet fleet;
+	struct moe_device *devices;
+	int n;
+	struct moe_placement placement;
+	struct moe_setting setting;
+	struct moe_execution execution;
+	struct moe_prediction prediction;
+	struct moe_policy policy;
+};
+
+static void make_whole(struct whole *w)
+{
+	*w = (struct whole){.model = rig_model(2, 4, -1)};
+	assert_int_equal(moe_hardware_named("t4+epyc-1s", &w->fleet, NULL), 0);
+	assert_int_equal(moe_devices_from_fleet(&w->fleet, &w->devices, &w->n, NULL), 0);
+	assert_int_equal(moe_place_round_robin(&w->model, w->n, &w->placement, NULL), 0);
+	w->setting = (struct moe_setting){.model = &w->model, .hardware = w->fleet.hosts, .workload = {"w", 10, 20, 5, true},
+	                                  .quants = MOE_QUANTS_INIT, .kv_bytes = 2};
+	w->setting.quants.experts = MOE_Q_Q4;
+	w->execution = (struct moe_execution){MOE_SCHEDULE_CGOPIPE, 504, 36, 12, 1, 0, {0.25, 0.75}, {0, 1}};
+	w->prediction = (struct moe_prediction){.tokens_per_second = 30, .fits = true};
+	w->prediction.decode.bottleneck = MOE_LANE_H2D;
+	w->policy = (struct moe_policy){.model = &w->model, .model_name = "x", .fleet = &w->fleet, .setting = &w->setting,
+	                                .execution = &w->execution, .prediction = &w->prediction, .devices = w->devices,
+	                                .placement = &w->placement};
+}
+
+static void free_whole(struct whole *w)
+{
+	free(w->devices);
+	moe_placement_free(&w->placement);
+	moe_fleet_free(&w->fleet);
+}
+
+static void execution_is_read_again(void **state)
+{
+	struct moe_buf text = MOE_BUF_INIT;
+	struct moe_execution x;
+	struct moe_fleet fleet;
+	struct moe_json *j;
+	struct whole w;
+
+	(void)state;
+	make_whole(&w);
+	assert_int_equal(moe_policy_write(&w.policy, &text, NULL), 0);
+	j = parse(text.data);
+	assert_int_equal(moe_execution_from_json(j, "p", w.fleet.hosts, &x, NULL), 0);
+	assert_memory_equal(&x, &w.execution, sizeof x);
+	assert_true(moe_json_num(moe_json_get(moe_json_get(j, "policy"), "micro_batches"), 0) == 14);
+	assert_string_equal(moe_json_str(moe_json_get(moe_json_get(moe_json_get(j, "policy"), "quants"), "experts"), ""), "q4");
+	assert_string_equal(moe_json_str(moe_json_get(moe_json_get(j, "prediction"), "bottleneck"), ""), "h2d");
+	assert_true(moe_json_bool(moe_json_get(moe_json_get(j, "workload"), "padded"), false));
+	assert_int_equal(moe_fleet_from_json(moe_json_get(j, "hardware"), "p", &fleet, NULL), 0);
+	assert_memory_equal(&fleet.hosts[1], &w.fleet.hosts[1], sizeof *fleet.hosts);
+	moe_fleet_free(&fleet);
+	moe_json_free(j);
+	moe_buf_free(&text);
+	free_whole(&w);
+}
+
+static void unknown_names_are_kept(void **state)
+{
+	static const char before[] =
+		"{\"schema\": 1, \"owner\": \"me\", \"placement\": [], \"policy\": {\"batch\": 1, \"note\": [1, 2]}, "
+		"\"devices\": [{\"index\": 1, \"host\": \"epyc-1s\", \"rack\": 7}, {\"index\": 0, \"host\": \"other\", \"rack\": 8}]}";
+	struct moe_buf text = MOE_BUF_INIT;
+	struct moe_json *old = parse(before), *j;
+	const struct moe_json *devices;
+	struct whole w;
+
+	(void)state;
+	make_whole(&w);
+	w.policy.before = old;
+	assert_int_equal(moe_policy_write(&w.policy, &text, NULL), 0);
+	j = parse(text.data);
+	devices = moe_json_get(j, "devices");
+	assert_string_equal(moe_json_str(moe_json_get(j, "owner"), ""), "me");
+	assert_int_equal(moe_json_count(moe_json_get(moe_json_get(j, "policy"), "note")), 2);
+	assert_true(moe_json_num(moe_json_get(moe_json_get(j, "policy"), "batch"), 0) == 504);
+	assert_true(moe_json_num(moe_json_get(moe_json_at(devices, 1), "rack"), 0) == 7);
+	assert_null(moe_json_get(moe_json_at(devices, 0), "rack")); /* that was another host */
+	assert_int_equal(moe_json_count(moe_json_get(j, "placement")), 2);
+	moe_json_free(j);
+	moe_json_free(old);
+	moe_buf_free(&text);
+	free_whole(&w);
+}
+
+#define EXECUTION(batch, on, weights) \
+	"{\"policy\": {\"schedule\": \"cgopipe\", \"batch\": " batch ", \"micro_batch\": 4, \"attention_on\": \"" on \
+	"\", \"ffn_on\": \"gpu\", \"weights\": " weights ", \"kv\": {\"cpu\": 1}}}"
+
+static void bad_executions(void **state)
+{
+	static const struct {
+		const char *text, *words;
+		int code;
+	} rows[] = {
+		{EXECUTION("8", "cpu", "{\"gpu\": 0.5, \"cpu\": 0.5}"), "", 0},
+		{"{}", "only a placement", MOE_E_MISSING},
+		{"{\"policy\": {\"schedule\": \"fast\"}}", "no schedule \"fast\"", MOE_E_UNSUPPORTED},
+		{EXECUTION("0", "cpu", "{\"cpu\": 1}"), "\"batch\"", MOE_E_INPUT},
+		{EXECUTION("3", "cpu", "{\"cpu\": 1}"), "\"micro_batch\"", MOE_E_INPUT},
+		{EXECUTION("8", "tpu", "{\"cpu\": 1}"), "\"attention_on\" is \"tpu\"", MOE_E_INPUT},
+		{EXECUTION("8", "disk", "{\"cpu\": 1}"), "\"attention_on\" is \"disk\"", MOE_E_INPUT},
+		{EXECUTION("8", "cpu", "{\"gpu\": 0.5, \"cpu\": 0.6}"), "add up to 1.1", MOE_E_INPUT},
+		{EXECUTION("8", "cpu", "{\"gpu\": -1, \"cpu\": 2}"), "between 0 and 1", MOE_E_INPUT},
+		{EXECUTION("8", "cpu", "{\"tape\": 1}"), "no level \"tape\"", MOE_E_INPUT},
+		{EXECUTION("8", "cpu", "1"), "no object", MOE_E_INPUT},
+	};
+	struct moe_fleet f;
+
+	(void)state;
+	assert_int_equal(moe_hardware_named("t4", &f, NULL), 0);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct moe_err e = MOE_ERR_INIT;
+		struct moe_json *j = parse(rows[i].text);
+		struct moe_execution x;
+
+		assert_int_equal(moe_execution_from_json(j, "p", f.hosts, &x, &e), rows[i].code);
+		if (!strstr(e.msg, rows[i].words))
+			fail_msg("%s", e.msg);
+		moe_json_free(j);
+	}
+	moe_fleet_free(&f);
 }
 
 static void bad_policies(void **state)
@@ -260,6 +391,9 @@ int main(void)
 		cmocka_unit_test(bad_placements),
 		cmocka_unit_test(more_devices_than_asked_for),
 		cmocka_unit_test(written_is_read),
+		cmocka_unit_test(execution_is_read_again),
+		cmocka_unit_test(unknown_names_are_kept),
+		cmocka_unit_test(bad_executions),
 		cmocka_unit_test(bad_policies),
 		cmocka_unit_test(hardware_lists_cpus),
 		cmocka_unit_test(bad_hardware),

@@ -42,7 +42,8 @@ static int place(struct subject *s, const struct fleet *f, struct moe_placement 
 static int print_policy(const struct subject *s, const struct fleet *f, const struct moe_placement *p, struct moe_err *e)
 {
 	struct moe_buf text = MOE_BUF_INIT;
-	int rc = moe_policy_write(&s->model, arg.model, f->hardware, f->devices, p, &text, e);
+	struct moe_policy policy = {.model = &s->model, .model_name = arg.model, .hardware = f->hardware, .devices = f->devices, .placement = p};
+	int rc = moe_policy_write(&policy, &text, e);
 
 	if (rc == 0)
 		puts(text.data);
