@@ -227,7 +227,10 @@ const char *moe_source_made_words(const struct moe_source *s, char *buf, size_t 
 
 	if (s->made_bytes == 0)
 		return NULL;
-	snprintf(buf, cap, "%.120s: %s of weights were brought into memory in the layout that kernels read", s->path,
-	         moe_size_text((double)s->made_bytes, size));
+	moe_size_text((double)s->made_bytes, size);
+	if (s->checkpoint && s->checkpoint->coding)
+		snprintf(buf, cap, "%.120s: %s weights were decoded, %s in memory", s->path, s->checkpoint->coding, size);
+	else
+		snprintf(buf, cap, "%.120s: %s of weights were brought into memory in the layout that kernels read", s->path, size);
 	return buf;
 }

@@ -77,6 +77,14 @@ if [ -c /dev/full ]; then
 	ok $? "a full disk is one line and status 1"
 fi
 
+# Who reads only the beginning is not told that the rest was not read.
+yes '{"prompt":"And","max_tokens":400,"ignore_eos":true}' | head -200 >"$work/many"
+{ moe-route --batch 1 --usage "$work/usage" "$model" <"$work/many" 2>"$work/err"; echo $? >"$work/status"; } | head -n 1 >"$work/out"
+[ "$(wc -l <"$work/out")" -eq 1 ] && [ "$(cat "$work/status")" -ne 0 ] && [ ! -s "$work/err" ]
+ok $? "a reader that leaves: a silent end, not status 0"
+[ -s "$work/usage" ]
+ok $? "and the usage is written"
+
 # under_way TOKENS: moe-route ($p) with a short request answered and one of so many tokens under way, its output in
 # $work/out1.  Both lines come in one write, so the long request was read when the short one's answer is there.
 under_way() {

@@ -89,6 +89,13 @@ static const char *of_servers(void)
 	return opt.mixed_numerics ? "--mixed-numerics" : NULL;
 }
 
+/* Our answers are read no more: a silent end, as the system gives it to programs that have nothing to put in order before. */
+static void leave_as_unread(void)
+{
+	signal(SIGPIPE, SIG_DFL);
+	raise(SIGPIPE);
+}
+
 int main(int argc, char **argv)
 {
 	int rc = moe_opts_parse(&tool, &argc, argv);
@@ -128,6 +135,8 @@ int main(int argc, char **argv)
 		route_report(&r);
 	route_close(&r);
 	moe_opts_free(&tool);
+	if (route_unread)
+		leave_as_unread();
 	if (rc)
 		return moe_die(&tool, &e);
 	if (moe_close_stdout(&tool) || failed)

@@ -50,6 +50,8 @@ int route_prompt(struct route *r, const struct route_options *o, struct moe_err 
 int route_lines(struct route *r, const struct route_options *o, uint64_t *failed, struct moe_err *e);
 /* All of it to stdout, at once; signals do not cut it short. */
 int route_put(const char *s, size_t n, struct moe_err *e);
+/* Whoever read stdout has gone, which is why route_put failed. */
+extern bool route_unread;
 /* Set by signals: 1 drain (SIGTERM), 2 cancel (SIGINT). */
 extern volatile sig_atomic_t route_stop;
 void route_signals(void);
