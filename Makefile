@@ -58,7 +58,7 @@ $(1)/lib/tensor/search_base.o:   isaflags = $(2) -Wno-psabi
 endef
 $(eval $(call isa_rules,$(B),-O3))
 # Its loops are to become vectors.
-$(B)/lib/net/states.o: isaflags = -O3
+$(B)/lib/tensor/halves.o: isaflags = -O3
 
 lib_o  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
 lib    = $(B)/libmoecore.a

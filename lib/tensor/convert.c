@@ -1,6 +1,7 @@
 /* Between the floating formats, on their bits.  Widening is exact; narrowing rounds to nearest, ties to even. */
 #include <string.h>
 
+#include "tensor/halves.h"
 #include "tensor/tensor.h"
 
 static float from_bits(uint32_t bits)
@@ -11,17 +12,14 @@ static float from_bits(uint32_t bits)
 	return f;
 }
 
-static uint32_t to_bits(float f)
-{
-	uint32_t bits;
-
-	memcpy(&bits, &f, sizeof bits);
-	return bits;
-}
-
 float moe_bf16_to_f32(uint16_t h)
 {
-	return from_bits((uint32_t)h << 16);
+	return half_from_bf16(h);
+}
+
+float moe_f16_to_f32(uint16_t h)
+{
+	return half_from_f16(h);
 }
 
 /* A finite value of a small format: sign, biased exponent of which 0 is subnormal, mantissa of `bits` bits. */
@@ -34,15 +32,6 @@ static float small_finite(uint32_t sign, uint32_t exponent, uint32_t mantissa, i
 		return sign ? -value : value;
 	}
 	return from_bits(sign << 31 | (exponent + 127 - (uint32_t)bias) << 23 | mantissa << (23 - bits));
-}
-
-float moe_f16_to_f32(uint16_t h)
-{
-	uint32_t sign = h >> 15, exponent = h >> 10 & 31, mantissa = h & 1023;
-
-	if (exponent == 31)
-		return from_bits(sign << 31 | 0x7f800000u | mantissa << 13);
-	return small_finite(sign, exponent, mantissa, 10, 15);
 }
 
 float moe_f8_e4m3_to_f32(uint8_t h)
@@ -61,51 +50,12 @@ float moe_f8_e5m2_to_f32(uint8_t h)
 
 uint16_t moe_f32_to_bf16(float f)
 {
-	uint32_t x = to_bits(f);
-
-	if ((x & 0x7fffffff) > 0x7f800000)
-		return (uint16_t)(x >> 16 | 0x40); /* quiet, so that no payload rounds to an infinity */
-	return (uint16_t)((x + 0x7fff + (x >> 16 & 1)) >> 16);
-}
-
-/* x shifted right by `shift` (1..31), rounded to nearest even. */
-static uint32_t round_shift(uint32_t x, int shift)
-{
-	uint32_t half = 1u << (shift - 1), rest = x & (2 * half - 1), kept = x >> shift;
-
-	return kept + (rest > half || (rest == half && (kept & 1)));
+	return half_to_bf16(f);
 }
 
 uint16_t moe_f32_to_f16(float f)
 {
-	uint32_t x = to_bits(f), sign = x >> 16 & 0x8000, magnitude = x & 0x7fffffff;
-	int exponent = (int)(magnitude >> 23) - 127;
-
-	if (magnitude > 0x7f800000)
-		return (uint16_t)(sign | 0x7e00 | (magnitude >> 13 & 0x3ff));
-	if (exponent > 15)
-		return (uint16_t)(sign | 0x7c00);
-	if (exponent >= -14) /* a carry out of the mantissa moves into the exponent, up to infinity, as it should */
-		return (uint16_t)(sign | round_shift(magnitude - (112u << 23), 13));
-	if (exponent < -25)
-		return (uint16_t)sign;
-	return (uint16_t)(sign | round_shift((magnitude & 0x7fffff) | 0x800000, -exponent - 1));
-}
-
-static float load_f16(const unsigned char *p)
-{
-	uint16_t h;
-
-	memcpy(&h, p, sizeof h);
-	return moe_f16_to_f32(h);
-}
-
-static float load_bf16(const unsigned char *p)
-{
-	uint16_t h;
-
-	memcpy(&h, p, sizeof h);
-	return moe_bf16_to_f32(h);
+	return half_to_f16(f, false);
 }
 
 static float load_f64(const unsigned char *p)
@@ -126,12 +76,8 @@ int moe_to_f32(enum moe_dtype t, const void *src, float *dst, size_t n, struct m
 			memcpy(dst, src, n * sizeof *dst);
 		return 0;
 	case MOE_F16:
-		for (size_t i = 0; i < n; i++)
-			dst[i] = load_f16(p + 2 * i);
-		return 0;
 	case MOE_BF16:
-		for (size_t i = 0; i < n; i++)
-			dst[i] = load_bf16(p + 2 * i);
+		moe_halves_take(t, dst, src, n);
 		return 0;
 	case MOE_F64:
 		for (size_t i = 0; i < n; i++)

@@ -134,6 +134,11 @@ float moe_f8_e4m3_to_f32(uint8_t h);                /* the "fn" kind: no infinit
 float moe_f8_e5m2_to_f32(uint8_t h);
 uint16_t moe_f32_to_f16(float f);
 uint16_t moe_f32_to_bf16(float f);
+/* Rows of MOE_F16 or MOE_BF16 at any address: to[n] = x[n], y[n] = from[n], y[n] += from[n].  An f16 that is put saturates: what
+ * is beyond +-65504, an infinity included, becomes +-65504. */
+void moe_halves_put(enum moe_dtype t, void *to, const float *x, size_t n);
+void moe_halves_take(enum moe_dtype t, float *y, const void *from, size_t n);
+void moe_halves_add(enum moe_dtype t, float *y, const void *from, size_t n);
 /* n elements of a floating dtype to f32; MOE_E_UNSUPPORTED for others. src may be unaligned. */
 int moe_to_f32(enum moe_dtype t, const void *src, float *dst, size_t n, struct moe_err *e);
 

@@ -75,6 +75,8 @@ damage awq 's/"awq"/"fp8"/'
 refuses "codes of another method" 'bad: tensor model.*is none that this mixtral model has' moe-route --score bad
 damage fp8-block 's/"mlp"/"mlp"/; s/24,/16,/'
 refuses "another block size" 'weight_scale_inv has shape \[[0-9], [0-9]\], \[[0-9], [0-9]\] is wanted' moe-route --score bad
+echo '{"tokens":[1,2]}' | moe-route -n 1 "$data/gptq-4" >out 2>err
+has "what is decoded is said" 'gptq-4: gptq weights were decoded, [0-9.]+ KiB in memory' err
 rm -rf bad
 cp -r "$data/fp8-block-bf16" bad
 chmod -R u+w bad
