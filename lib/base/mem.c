@@ -62,7 +62,7 @@ void *moe_realloc(void *old, size_t n, size_t size, const char *what, struct moe
 	return p;
 }
 
-void *moe_aligned(size_t bytes, const char *what, struct moe_err *e)
+void *moe_aligned_raw(size_t bytes, const char *what, struct moe_err *e)
 {
 	bool huge = bytes >= HUGE_PAGE;
 	void *p = NULL;
@@ -73,7 +73,15 @@ void *moe_aligned(size_t bytes, const char *what, struct moe_err *e)
 	}
 	if (huge) /* before the first touch, and only advice */
 		(void)madvise(p, bytes, MADV_HUGEPAGE);
-	memset(p, 0, bytes);
+	return p;
+}
+
+void *moe_aligned(size_t bytes, const char *what, struct moe_err *e)
+{
+	void *p = moe_aligned_raw(bytes, what, e);
+
+	if (p)
+		memset(p, 0, bytes);
 	return p;
 }
 

@@ -22,6 +22,8 @@ void *moe_realloc(void *old, size_t n, size_t size, const char *what, struct moe
 
 /* `bytes` bytes aligned to 64 (4096 and huge-page advice from 2 MiB on), zeroed.  free with free(). */
 void *moe_aligned(size_t bytes, const char *what, struct moe_err *e);
+/* The same, not zeroed: for who writes all of it. */
+void *moe_aligned_raw(size_t bytes, const char *what, struct moe_err *e);
 
 /* Copies.  NULL on no memory.  Caller owns. */
 char *moe_strdup(const char *s, struct moe_err *e);

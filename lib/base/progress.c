@@ -48,6 +48,16 @@ void moe_progress_add(struct moe_progress *p, uint64_t bytes)
 		draw(p, now);
 }
 
+bool moe_progress_tick(void *ctx, uint64_t done, uint64_t total)
+{
+	struct moe_progress *p = ctx;
+
+	if (p->total != total)
+		moe_progress_start(p, p->what, total);
+	moe_progress_add(p, done - p->done);
+	return true;
+}
+
 void moe_progress_end(struct moe_progress *p)
 {
 	if (p->drawn && atomic_exchange(&moe_bar_drawn, false))

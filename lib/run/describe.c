@@ -16,8 +16,8 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 	moe_numerics_id(&r->numerics, numerics);
 	int rc = moe_buf_printf(out, e, "model: %s, %d layers, at most %d experts, vocabulary %d\n", m->name, m->n_layers,
 	                        moe_model_max_experts(m), m->vocab);
-	rc = rc ? rc : moe_buf_printf(out, e, "weights: %s in this process\n",
-	                              moe_size_text((double)moe_run_weight_bytes(r), size));
+	rc = rc ? rc : moe_buf_printf(out, e, "weights: %s in this process, %s\n",
+	                              moe_size_text((double)moe_run_weight_bytes(r), size), moe_load_text(r->weights));
 	rc = rc ? rc : moe_buf_printf(out, e, "compute: %s kernels, %d thread%s, numerics %s\n", moe_backend_cpu_isa(r->backend),
 	                              moe_team_size(r->team), moe_team_size(r->team) == 1 ? "" : "s", numerics);
 	rc = rc ? rc : moe_buf_printf(out, e, "KV cache: %s in %s, %zu blocks of %d positions, context %d\n",

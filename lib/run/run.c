@@ -127,6 +127,7 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	struct moe_engine_config engine = c->engine;
 	engine.step_timeout = c->timeout;
 	r->numerics = c->numerics;
+	r->weights = c->weights;
 	r->remote = c->hosts || c->n_connect > 0;
 	if (!r->remote && r->numerics.wire != MOE_WIRE_F32)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "without servers no hidden states travel, and none are rounded");
@@ -138,9 +139,10 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	r->model = &r->source->model;
 	rc = set_ctx(r, &engine, c->most_ctx, e);
 	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);
+	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
+	rc = rc ? rc : moe_tensors_load(r->tensors, c->weights, r->team, c->tick.fn ? &c->tick : NULL, e);
 	rc = rc ? rc : set_kv(r, c, e);
 	engine.kv = r->numerics.kv;
-	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
 	rc = rc ? rc : moe_backend_cpu(r->team, &r->numerics, &r->backend, e);
 	if (!rc && c->record)
 		rc = moe_recorder_start(r->backend, &r->recorder, e);

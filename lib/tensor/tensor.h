@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/team.h"
 
 #define MOE_MAX_DIMS 8
 
@@ -158,5 +159,26 @@ int moe_tensors_own_memory(struct moe_tensors *s, void *mem, struct moe_err *e);
 int moe_tensors_own_set(struct moe_tensors *s, struct moe_tensors *other, struct moe_err *e);
 /* moe_map_check over every mapping that its tensors lie in, the set's own or not. */
 int moe_tensors_check(const struct moe_tensors *s, struct moe_err *e);
+
+/* ---- from files into memory ---- */
+
+enum moe_load {
+	MOE_LOAD_MAP,                   /* a page is read when it is first touched, and may be evicted again */
+	MOE_LOAD_READ,                  /* all are read, and may be evicted again */
+	MOE_LOAD_LOCK,                  /* all are read and stay: mlock(2), also of memory that the set owns */
+	MOE_LOAD_COPY,                  /* copied into memory of the set's own, in huge pages where the system has them */
+};
+bool moe_load_parse(const char *word, enum moe_load *out); /* "map", "read", "lock", "copy" */
+const char *moe_load_text(enum moe_load how);              /* "mapped", "read", "locked", "copied" */
+/* Called now and then with the bytes handled so far and in all; false stops the work (MOE_E_CANCELLED). */
+struct moe_load_tick {
+	bool (*fn)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+/* Load what the set's tensors view, of mappings only these parts.  Other sets that view the same bytes are not changed by a
+ * copy; whoever took a tensor's data before has the mapped bytes.  tick may be NULL.
+ * MOE_E_IO names a file that is cut short meanwhile; MOE_E_NOMEM: no room for copies, or what may be locked is too little. */
+int moe_tensors_load(struct moe_tensors *s, enum moe_load how, struct moe_team *team, const struct moe_load_tick *tick,
+                     struct moe_err *e);
 
 #endif

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "tensor/tensor.h"
+#include "tensor/set.h"
 
 /* Every tensor is an allocation of its own with its name behind it, so that addresses stay when the set grows. */
 struct named {
@@ -76,6 +76,11 @@ const struct moe_tensor *moe_tensors_find(const struct moe_tensors *s, const cha
 	uint64_t i;
 
 	return moe_index_get(s->by_name, name, strlen(name), &i) ? &s->v[i]->t : NULL;
+}
+
+struct moe_tensor *moe_tensors_mutable(struct moe_tensors *s, size_t i)
+{
+	return &s->v[i]->t;
 }
 
 static int make_room(struct moe_tensors *s, struct moe_err *e)

@@ -120,7 +120,7 @@ ends 0 "--rank env: ends with 0"
 
 start tcp --rank 0 --bind tcp://127.0.0.1:0 --advertise localhost --insecure -v synth:tiny-mixtral
 has "port 0 is a free one, advertised" '^tcp://localhost:[1-9][0-9]*$' "$work/tcp.hosts"
-has "-v tells the configuration" '[0-9]+ threads, at most 1024 rows' "$work/tcp.err"
+has "-v tells the configuration" '[0-9]+ threads?, at most 1024 rows' "$work/tcp.err"
 kill -TERM "$server"
 ends 0 "tcp: ends with 0"
 
@@ -212,7 +212,7 @@ if [ "$(cat $nodes/online 2>/dev/null)" = 0 ]; then
 	has "a node that is asked for is in the ready line" '"node":0,' "$work/named.out"
 	has "and -v has its cores" 'bound to node 0 \([0-9]+ cores?: [0-9,-]+\)' "$work/named.err"
 	has "a server has no more threads than its node has cores" \
-		" $(sed -n 's/.*bound to node 0 (\([0-9]*\) core.*/\1/p' "$work/named.err") threads," "$work/named.err"
+		" $(sed -n 's/.*bound to node 0 (\([0-9]*\) core.*/\1/p' "$work/named.err") threads?," "$work/named.err"
 	kill -TERM "$server"
 	ends 0 "--numa 0: ends with 0"
 else
@@ -249,6 +249,24 @@ if [ "$(cores self | cut -c 1-3)" = 0-1 ] && unshare -rm mount --bind "$work/two
 else
 	skip "a machine of two nodes needs two cores and a mount namespace"
 fi
+
+# ---- weights
+
+runs 2 "a way to load that is none" timeout 60 moe-serve --weights maybe synth:tiny-mixtral
+has "is named" "'maybe' is neither map, read, lock nor copy" "$work/err"
+lockable=$(ulimit -l)
+[ "$lockable" = unlimited ] || [ "$lockable" -ge 4096 ] || skip "no 4 MiB may be locked here"
+for how in map:mapped read:read lock:locked copy:copied; do
+	[ $how != lock:locked ] || [ "$lockable" = unlimited ] || [ "$lockable" -ge 4096 ] || continue
+	start ${how%:*} --weights ${how%:*} -v "$work/shards"
+	[ "$(grep -c " experts\? (.*, ${how#*:})," "$work/${how%:*}.err")" -eq 2 ]
+	ok $? "-v says that weights are ${how#*:}"
+	moe-route --hosts "$work/${how%:*}.hosts" --timeout 30 --weights ${how%:*} -p a -n 9 "$work/shards" >"$work/${how%:*}.text"
+	same "the same answer" "$work/map.text" "$work/${how%:*}.text"
+	kill -TERM "$server"
+	ends 0 "${how%:*}: ends with 0"
+done
+runs 2 "for moe-route too" moe-route --weights maybe -p a synth:tiny-mixtral
 
 mv "$work/shards"/experts-0001-* "$work/"
 start own --rank 0 "$work/shards"

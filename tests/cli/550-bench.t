@@ -24,12 +24,12 @@ if command -v jq >/dev/null; then
 fi
 runs 0 "every kind of test" moe-bench -m $m -p 8 -n 4 -pg 8,4 -d 0,16 --chunk 16 --mixed --load -r 2 -t 1 -o jsonl
 [ "$(sed -n 's/.*"test":"\([^"]*\)".*/\1/p' "$work/out" | tr '\n' ,)" = \
-	"load,pp8,tg4,pp8+tg4,pp8 @ d16,tg4 @ d16,pp8+tg4 @ d16,mixed8+4," ]
+	"ready,load,pp8,tg4,pp8+tg4,pp8 @ d16,tg4 @ d16,pp8+tg4 @ d16,mixed8+4," ]
 ok $? "each has its name"
 has "llama-bench's fields are there" '"build_commit".*"cpu_info".*"model_filename".*"model_type".*"model_size".*"model_n_params".*"n_threads".*"type_k":"f16","type_v":"f16","n_batch".*"n_prompt".*"n_gen".*"n_depth".*"test_time".*"avg_ns".*"stddev_ns".*"avg_ts".*"stddev_ts".*"samples_ns".*"samples_ts"' "$work/out"
 if command -v jq >/dev/null; then
 	jq -s -e 'def near(b): . - b | fabs < 1e-6 * (b | fabs) + 0.5;
-		all(.[] | select(.test != "load"); . as $r | (.avg_ts | near(($r.samples_ts | add) / 2)) and
+		all(.[] | select(.test != "load" and .test != "ready"); . as $r | (.avg_ts | near(($r.samples_ts | add) / 2)) and
 		(.avg_ns | near(($r.samples_ns | add) / 2)) and
 		(if .test[:5] == "mixed" then true else .samples_ts[0] * .samples_ns[0] / 1e9 | near($r.n_prompt + $r.n_gen) end)) and
 		(.[0] | .avg_ts == null and .samples_ts == [] and .peak_rss > 1e6 and .model_size > 1e5)' "$work/out" >/dev/null
@@ -69,6 +69,12 @@ runs 2 "nothing to read in requests of many lengths" moe-bench -m $m -p 0 -n 4 -
 runs 2 "nothing to generate in them" moe-bench -m $m -p 8 -n 0 --mixed
 refuses "an unknown model" 'nonsense' moe-bench -m synth:nonsense --no-roofs
 refuses "an unknown model, before the machine is measured" 'nonsense' moe-bench -m synth:nonsense
+runs 0 "a cold start, weights copied" moe-bench -m "$top/models/kjv-mixtral" --no-roofs -p 0 -n 0 -r 1 -t 1 --load --cold --weights copy -o csv
+has "is measured until it is ready" '"ready"' "$work/out"
+has "and until the first token" '"load"' "$work/out"
+runs 2 "--cold without --load" moe-bench -m $m --cold
+runs 2 "a model in memory is never cold" moe-bench -m synth:tiny-mixtral --load --cold
+runs 2 "no way to load" moe-bench -m $m --weights maybe
 refuses "an unknown model to load" 'nonsense' moe-bench -m synth:nonsense --no-roofs --load
 
 # A small matrix, little memory and hardly any time: the row's shape and sums are looked at, not its speed.

@@ -18,6 +18,7 @@ enum bench_what {
 	BENCH_TG,                    /* generate, one token a sequence and step */
 	BENCH_PG,                    /* the one, then the other */
 	BENCH_MIXED,                 /* requests of many lengths, admitted as places get free */
+	BENCH_READY,                 /* from the start to where a request could be taken */
 	BENCH_LOAD,                  /* from the start to the first token */
 	BENCH_NET,                   /* a batch of rows to the servers and back */
 };
@@ -28,12 +29,13 @@ struct bench_test {
 	int batch;                   /* sequences at once; of BENCH_NET rows */
 };
 struct bench_options {
-	const char *model, *hosts, *activations, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot, *transport;
+	const char *model, *hosts, *activations, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot, *transport, *weights;
+	enum moe_load load_how;      /* by weights */
 	int64_t busy_poll;
 	struct moe_strings connect, pairs;
 	int64_t repetitions, chunk;
 	double timeout;
-	bool no_warmup, no_roofs, exact, mixed, load, net;
+	bool no_warmup, no_roofs, exact, mixed, load, cold, net;
 };
 /* The lists of options as numbers, and the tests they make. */
 struct bench_plan {
@@ -47,7 +49,7 @@ struct bench_plan {
 /* e says what is wrong with the lists.  bench_plan_free also after a failure. */
 int bench_plan_make(const struct bench_options *o, struct bench_plan *out, struct moe_err *e);
 void bench_plan_free(struct bench_plan *p);
-/* "pp512", "tg64 @ d4096", "pp512+tg64", "mixed512+64", "load", "net" */
+/* "pp512", "tg64 @ d4096", "pp512+tg64", "mixed512+64", "ready", "load", "net" */
 void bench_test_name(const struct bench_test *t, char *buf, size_t cap);
 /* Tokens that a test reads and generates while it is timed. */
 int64_t bench_test_tokens(const struct bench_test *t);
@@ -95,7 +97,7 @@ struct bench_row {
 	const struct moe_roofs *roofs; /* NULL: not measured */
 	struct moe_cost cost;        /* of a repetition, when there are roofs */
 	bool counted;
-	double peak_rss, net_bytes;  /* BENCH_LOAD: bytes; with servers: bytes for a row and layer; else NAN */
+	double peak_rss, net_bytes;  /* of starting up: bytes; with servers: bytes for a row and layer; else NAN */
 };
 /* How near a row came to its roof: the one that would have taken it longest. */
 struct bench_roof {
@@ -115,8 +117,15 @@ const char *bench_commit(void); /* of the source this was built from; "" when th
 
 /* ---- tests that need more than an engine ---- */
 
-/* One start: seconds until the first token, and the most memory that was resident, in a process of its own. */
-int bench_load_once(const struct moe_run_config *c, uint64_t *ns, double *peak_rss, struct moe_err *e);
+/* One start, in a process of its own: until a request could be taken, until the first token, and the most memory that was
+ * resident. */
+struct bench_start {
+	uint64_t ready_ns, token_ns;
+	double peak_rss;
+};
+int bench_load_once(const struct moe_run_config *c, struct bench_start *out, struct moe_err *e);
+/* Take the data files of a folder out of the system's cache, as far as nobody else has them mapped. */
+int bench_evict(const char *dir, struct moe_err *e);
 /* Batches of `rows` rows through the experts, one after the other: the round trip of each. */
 int bench_net(struct moe_run *r, int rows, struct bench_samples *out, struct moe_err *e);
 

@@ -6,7 +6,7 @@
 
 static struct bench_options opt = {
 	.format = "md", .prompts = "512", .generates = "64", .batches = "1", .threads = "", .depths = "0", .repetitions = 5, .chunk = 512, .timeout = 30,
-	.transport = "auto", .busy_poll = MOE_BUSY_POLL,
+	.transport = "auto", .weights = "map", .busy_poll = MOE_BUSY_POLL,
 };
 
 static const char *const usage[] = {
@@ -27,7 +27,9 @@ static const struct moe_opt options[] = {
 	{"pg", 0, MOE_OPT_LIST, &opt.pairs, "PP,TG", "read PP tokens, then generate TG; may be repeated", 0, 0},
 	{"depth", 'd', MOE_OPT_STR, &opt.depths, "N,...", "positions filled before, not timed (0)", 0, 0},
 	{"mixed", 0, MOE_OPT_FLAG, &opt.mixed, NULL, "requests of many lengths too, admitted as places get free", 0, 0},
-	{"load", 0, MOE_OPT_FLAG, &opt.load, NULL, "starting up too: until the first token, and its memory", 0, 0},
+	{"load", 0, MOE_OPT_FLAG, &opt.load, NULL, "starting up too: until it is ready, until the first token, its memory", 0, 0},
+	{"cold", 0, MOE_OPT_FLAG, &opt.cold, NULL, "with --load: each time with the files out of the system's cache", 0, 0},
+	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "map, or at the start: read, lock, copy (map)", 0, 0},
 	{"net", 0, MOE_OPT_FLAG, &opt.net, NULL, "with servers: round trips of one batch too", 0, 0},
 	{"threads", 't', MOE_OPT_STR, &opt.threads, "N,...", "threads (all cores)", 0, 0},
 	{"repetitions", 'r', MOE_OPT_INT, &opt.repetitions, "N", "measurements of each (5)", 1, 1000},
@@ -81,6 +83,12 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
 	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO && !opt.hosts && !opt.connect.n)
 		return moe_usage(&tool, "--transport %s needs servers (--hosts or --connect)", opt.transport);
+	if (!moe_load_parse(opt.weights, &opt.load_how))
+		return moe_usage(&tool, "--weights %s: not map, read, lock or copy", opt.weights);
+	if (opt.cold && !opt.load)
+		return moe_usage(&tool, "--cold is about --load");
+	if (opt.cold && strncmp(opt.model, "synth:", 6) == 0)
+		return moe_usage(&tool, "--cold needs files, %s has none", opt.model);
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
 	struct bench_plan plan;

@@ -17,7 +17,7 @@ struct bench {
 	struct bench_watch watch;
 	struct bench_player player;
 	struct moe_roofs roofs;
-	struct bench_samples loads;  /* of starting up */
+	struct bench_samples readies, loads; /* of starting up */
 	double load_rss;
 	struct bench_row row;        /* what all rows share, and the present one */
 	struct bench_table table;
@@ -79,24 +79,30 @@ static int play(struct bench *b, const struct bench_test *t, struct moe_err *e)
 /* Before there is a run in this process: a child's memory must be its own. */
 static int load(struct bench *b, struct moe_err *e)
 {
-	struct bench_samples *s = &b->loads;
-	int rc = make_samples(s, (size_t)b->o->repetitions, e), warm = b->o->no_warmup ? 0 : 1;
+	int n = (int)b->o->repetitions, warm = b->o->no_warmup || b->o->cold ? 0 : 1;
+	int rc = make_samples(&b->readies, (size_t)n, e);
+	rc = rc ? rc : make_samples(&b->loads, (size_t)n, e);
 	b->load_rss = 0;
-	for (int i = -warm; i < s->n && !rc; i++) {
-		double peak = 0;
-		rc = bench_load_once(&b->config, &s->ns[i < 0 ? 0 : i], &peak, e);
-		b->load_rss = peak > b->load_rss ? peak : b->load_rss;
+	for (int i = -warm; i < n && !rc; i++) {
+		int k = i < 0 ? 0 : i;
+		struct bench_start start;
+		rc = b->o->cold ? bench_evict(b->o->model, e) : 0;
+		rc = rc ? rc : bench_load_once(&b->config, &start, e);
+		if (rc)
+			break;
+		b->readies.ns[k] = start.ready_ns;
+		b->loads.ns[k] = start.token_ns;
+		b->readies.ts[k] = b->loads.ts[k] = NAN;
+		b->load_rss = start.peak_rss > b->load_rss ? start.peak_rss : b->load_rss;
 	}
-	for (int i = 0; i < s->n && !rc; i++)
-		s->ts[i] = NAN;
 	return rc;
 }
 
-static int loaded(struct bench *b)
+static int loaded(struct bench *b, struct bench_samples *s)
 {
-	b->row.samples = b->loads;
+	b->row.samples = *s;
 	b->row.peak_rss = b->load_rss;
-	b->loads = (struct bench_samples){0};
+	*s = (struct bench_samples){0};
 	return 0;
 }
 
@@ -111,8 +117,8 @@ static int net(struct bench *b, const struct bench_test *t, struct moe_err *e)
 static int measure(struct bench *b, const struct bench_test *t, struct moe_err *e)
 {
 	size_t n = (size_t)b->o->repetitions * (t->what == BENCH_NET ? NET_SAMPLES : 1);
-	if (t->what == BENCH_LOAD)
-		return loaded(b);
+	if (t->what == BENCH_READY || t->what == BENCH_LOAD)
+		return loaded(b, t->what == BENCH_READY ? &b->readies : &b->loads);
 	int rc = make_samples(&b->row.samples, n, e);
 	if (rc)
 		return rc;
@@ -144,6 +150,7 @@ static int configure(struct bench *b, int threads, struct moe_err *e)
 		.shards = o->model, .hosts = o->hosts, .connect = o->connect.v, .n_connect = o->connect.n,
 		.timeout = o->timeout, .threads = threads, .busy_poll = (int)o->busy_poll,
 		.transport = (enum moe_transport)moe_transport_parse(o->transport),
+		.weights = o->load_how,
 		.engine = {.max_sequences = b->plan->max_batch, .ctx = b->plan->ctx, .chunk = (int)o->chunk,
 		           .no_prefix_cache = true, .on_event = bench_on_event, .ctx_event = &b->watch},
 	};
@@ -209,6 +216,7 @@ int bench_run(const struct bench_options *o, const struct bench_plan *plan, stru
 	if (!rc && o->plot)
 		rc = bench_plot_write(&b.plot, o->model, o->plot, e);
 	bench_plot_free(&b.plot);
+	free_samples(&b.readies);
 	free_samples(&b.loads);
 	free(b.player.tokens);
 	return rc;

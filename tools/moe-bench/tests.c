@@ -86,7 +86,9 @@ static int add_all(struct bench_plan *plan, const struct bench_options *o, const
 {
 	if (o->mixed && (!any(&l->p) || !any(&l->n)))
 		return moe_fail(e, MOE_E_RANGE, "--mixed reads and generates: it needs a number above 0 in -p and in -n");
-	int rc = o->load ? add(plan, (struct bench_test){BENCH_LOAD, 1, 1, 0, 1}, e) : 0;
+	int rc = o->load ? add(plan, (struct bench_test){BENCH_READY, 0, 0, 0, 1}, e) : 0;
+	if (!rc && o->load)
+		rc = add(plan, (struct bench_test){BENCH_LOAD, 1, 1, 0, 1}, e);
 	for (int b = 0; b < l->b.n; b++) {
 		for (int d = 0; d < l->d.n && !rc; d++)
 			rc = add_all_at(plan, o, l, (int)l->b.v[b], (int)l->d.v[d], e);
@@ -151,6 +153,7 @@ void bench_test_name(const struct bench_test *t, char *buf, size_t cap)
 	case BENCH_TG: n = snprintf(buf, cap, "tg%d", t->generate); break;
 	case BENCH_PG: n = snprintf(buf, cap, "pp%d+tg%d", t->prompt, t->generate); break;
 	case BENCH_MIXED: n = snprintf(buf, cap, "mixed%d+%d", t->prompt, t->generate); break;
+	case BENCH_READY: n = snprintf(buf, cap, "ready"); break;
 	case BENCH_LOAD: n = snprintf(buf, cap, "load"); break;
 	case BENCH_NET: n = snprintf(buf, cap, "net"); break;
 	}
@@ -170,7 +173,7 @@ void bench_mixed_lengths(const struct bench_test *t, int i, int *prompt, int *ge
 int64_t bench_test_tokens(const struct bench_test *t)
 {
 	int64_t sum = 0;
-	if (t->what == BENCH_LOAD || t->what == BENCH_NET)
+	if (t->what == BENCH_READY || t->what == BENCH_LOAD || t->what == BENCH_NET)
 		return 0;
 	if (t->what != BENCH_MIXED)
 		return (int64_t)t->batch * (t->prompt + t->generate);

@@ -7,7 +7,7 @@
 #include "route.h"
 
 static struct route_options opt = {
-	.batch = 8, .chunk = 256, .timeout = 30, .transport = "auto", .busy_poll = MOE_BUSY_POLL,
+	.batch = 8, .chunk = 256, .timeout = 30, .transport = "auto", .weights = "map", .busy_poll = MOE_BUSY_POLL,
 	.temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
 };
 
@@ -34,6 +34,7 @@ static const struct moe_opt options[] = {
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
 	{"no-prefix-cache", 0, MOE_OPT_FLAG, &opt.no_prefix_cache, NULL, "compute every prompt anew, even where one began alike before", 0, 0},
+	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "map, or before anything else: read, lock, copy (map)", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{"temp", 0, MOE_OPT_NUM, &opt.temperature, "T", "temperature; 0: the likeliest token (default: the model's)", 0, 1e6},
@@ -105,6 +106,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, argc ? "one SHARDS at a time" : "which SHARDS? (a shard set, a checkpoint folder, or synth:NAME)");
 	if (moe_transport_parse(opt.transport) < 0)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
+	if (!moe_load_parse(opt.weights, &opt.load))
+		return moe_usage(&tool, "--weights %s: not map, read, lock or copy", opt.weights);
 	const char *remote = of_servers();
 	if (remote && !opt.hosts && !opt.connect.n)
 		return moe_usage(&tool, "%s needs servers (--hosts or --connect)", remote);

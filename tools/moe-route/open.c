@@ -1,6 +1,7 @@
 /* Opening what a run needs, and what requests take when they say nothing. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "client.h"
 
@@ -35,6 +36,7 @@ static int set_defaults(struct route *r, const struct route_options *o, struct m
 
 int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e)
 {
+	struct moe_progress bar = {.what = "reading"};
 	struct moe_run_config c = {
 		.shards = shards,
 		.hosts = o->hosts,
@@ -47,6 +49,8 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 		.timeout = o->timeout,
 		.record = o->importance != NULL,
 		.threads = (int)o->threads,
+		.weights = o->load,
+		.tick = {moe_progress_tick, &bar},
 		.engine = {
 			.max_sequences = (int)o->batch,
 			.ctx = (int)o->ctx,
@@ -59,6 +63,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	int rc = moe_run_numerics(&c, o->exact, o->activations, o->kv, o->wire, e);
 	rc = rc ? rc : moe_run_overlap(&c, o->overlap, e);
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
+	moe_progress_end(&bar);
 	if (rc)
 		return rc;
 	char words[256];

@@ -10,9 +10,10 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *importance, *usage, *trace, *hosts, *activations, *kv, *wire, *overlap, *transport;
+	const char *prompt, *importance, *usage, *trace, *hosts, *activations, *kv, *wire, *overlap, *transport, *weights;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
+	enum moe_load load;          /* by weights */
 	uint64_t kv_memory;
 	double timeout, temperature, top_p, min_p;
 	bool exact, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;

@@ -6,7 +6,7 @@
 #include "base/opts.h"
 #include "serve.h"
 
-static struct options opt = {.numa = "auto", .max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
+static struct options opt = {.numa = "auto", .weights = "read", .max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
 
 static const struct moe_opt table[] = {
 	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as SLURM, MPI or LWS says", 0, 0},
@@ -19,6 +19,7 @@ static const struct moe_opt table[] = {
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8, f32 or bf16 (as moe-route --activations)", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"numa", 0, MOE_OPT_STR, &opt.numa, "NODES", "bind servers to nodes in turn: auto, off, or a list (auto)", 0, 0},
+	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "before it is ready: read, lock, copy them, or only map (read)", 0, 0},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
 	{"no-shm", 0, MOE_OPT_FLAG, &opt.no_shm, NULL, "share no memory with clients on this host", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for requests in shared memory so long before sleeping (20)", 0, 1000000},
@@ -86,6 +87,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--numa: '%s' is neither auto, off nor a list of nodes such as 0,1", opt.numa);
 	if (moe_numerics_choose(opt.exact, opt.activations, &opt.numerics, &e))
 		return moe_usage(&tool, "%s", e.msg);
+	if (!moe_load_parse(opt.weights, &opt.load))
+		return moe_usage(&tool, "--weights: '%s' is neither map, read, lock nor copy", opt.weights);
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {
 		rc = serve(&plan, &e);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -85,6 +86,17 @@ static int list_experts(struct one *o, struct moe_err *e)
 	return 0;
 }
 
+/* Servers of one supervisor read side by side; one bar tells of them all. */
+static int load(struct one *o, struct moe_err *e)
+{
+	struct moe_progress bar = {.what = "reading"};
+	struct moe_load_tick tick = {moe_progress_tick, &bar};
+	int rc = moe_tensors_load(o->tensors, o->p->o.load, o->team, o->rank == o->p->first ? &tick : NULL, e);
+
+	moe_progress_end(&bar);
+	return rc;
+}
+
 static int open_compute(struct one *o, struct moe_err *e)
 {
 	const struct plan *p = o->p;
@@ -95,6 +107,8 @@ static int open_compute(struct one *o, struct moe_err *e)
 		moe_log(MOE_INFO, "%s", words);
 	if (!rc)
 		rc = moe_team_new(plan_threads(p, o->rank, o->node), &o->team, e);
+	if (!rc)
+		rc = load(o, e);
 	if (!rc)
 		rc = moe_backend_cpu(o->team, &p->o.numerics, &o->backend, e);
 	if (!rc)
@@ -191,9 +205,9 @@ static void print_config(const struct one *o, uint64_t bytes)
 	char a[32], b[32];
 
 	moe_log(MOE_DEBUG,
-	        "rank %d: %s, %d expert%s (%s), %s kernels, %d thread%s, at most %d rows a message and %d requests a client, "
+	        "rank %d: %s, %d expert%s (%s, %s), %s kernels, %d thread%s, at most %d rows a message and %d requests a client, "
 	        "buffers %s, numerics %s",
-	        o->rank, moe_server_endpoint(o->server), o->experts, o->experts == 1 ? "" : "s", moe_size_text((double)bytes, a),
+	        o->rank, moe_server_endpoint(o->server), o->experts, o->experts == 1 ? "" : "s", moe_size_text((double)bytes, a), moe_load_text(c->load),
 	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), moe_team_size(o->team) == 1 ? "" : "s", (int)c->max_rows, CREDITS,
 	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows, c->no_shm), b),
 	        o->p->identity.numerics_text);

@@ -14,9 +14,10 @@
 
 /* What was asked for, as the command line says it. */
 struct options {
-	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa;
+	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights;
 	bool insecure, exact, no_shm;
 	struct moe_numerics numerics; /* by exact and activations */
+	enum moe_load load;          /* by weights */
 	int64_t busy_poll;           /* microseconds */
 	int64_t threads;             /* 0: cores divided by the servers of this host, or node */
 	int64_t max_rows;
