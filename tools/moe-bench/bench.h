@@ -35,7 +35,7 @@ struct bench_options {
 	struct moe_strings connect, pairs;
 	int64_t repetitions, chunk;
 	double timeout;
-	bool no_warmup, no_roofs, exact, mixed, load, cold, net;
+	bool no_warmup, no_roofs, exact, mixed, load, cold, net, predict;
 };
 /* The lists of options as numbers, and the tests they make. */
 struct bench_plan {
@@ -98,6 +98,8 @@ struct bench_row {
 	struct moe_cost cost;        /* of a repetition, when there are roofs */
 	bool counted;
 	double peak_rss, net_bytes;  /* of starting up: bytes; with servers: bytes for a row and layer; else NAN */
+	bool predicting;             /* --predict: there is a column for it */
+	double predicted_ts;         /* NAN: not predicted */
 };
 /* How near a row came to its roof: the one that would have taken it longest. */
 struct bench_roof {
@@ -114,6 +116,20 @@ int bench_row_print(struct bench_table *t, const struct bench_row *r, struct moe
 /* Measure at this number of threads (0: all) and say it in a line on stderr, unless -q. */
 int bench_roofs(int threads, double seconds, struct moe_roofs *out, struct moe_err *e);
 const char *bench_commit(void); /* of the source this was built from; "" when that is not known */
+
+/* ---- predictions ---- */
+
+struct bench_predictor {
+	const struct moe_model *model;
+	struct moe_hardware hardware; /* with the run's kernels, measured */
+	struct moe_quants quants;
+	int kv_bytes;
+	bool exact;
+};
+/* Measure the kernels of r's quants; `roofs` are of r's number of threads.  r outlives it. */
+int bench_predictor_make(const struct moe_run *r, const struct moe_roofs *roofs, struct bench_predictor *out, struct moe_err *e);
+/* Tokens a second; NAN for tests that no prediction is for. */
+double bench_predict(const struct bench_predictor *p, const struct bench_test *t, int chunk);
 
 /* ---- tests that need more than an engine ---- */
 

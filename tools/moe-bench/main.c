@@ -39,6 +39,7 @@ static const struct moe_opt options[] = {
 	{"plot", 0, MOE_OPT_STR, &opt.plot, "FILE.svg", "draw the speeds too", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
+	{"predict", 0, MOE_OPT_FLAG, &opt.predict, NULL, "measure the kernels too, and say what the roofline model expects", 0, 0},
 	{"no-roofs", 0, MOE_OPT_FLAG, &opt.no_roofs, NULL, "do not measure the machine, nor count what rows cost", 0, 0},
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
@@ -79,6 +80,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "-o %s: not md, csv, json, jsonl or sql", opt.format);
 	if (opt.net && !opt.hosts && !opt.connect.n)
 		return moe_usage(&tool, "--net needs servers (--hosts or --connect)");
+	if (opt.predict && (opt.no_roofs || opt.hosts || opt.connect.n))
+		return moe_usage(&tool, "--predict needs the roofs, and no servers");
 	if (moe_transport_parse(opt.transport) < 0)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
 	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO && !opt.hosts && !opt.connect.n)

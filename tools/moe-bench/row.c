@@ -30,6 +30,8 @@ static void set_columns(const struct bench_row *r, const struct bench_roof *roof
 		snprintf(c[8].text, sizeof c->text, "%.2f", r->samples.avg_ts / r->test.batch);
 	if (roof->name)
 		snprintf(c[9].text, sizeof c->text, "%.2f %s", roof->fraction, roof->name);
+	if (isfinite(r->predicted_ts))
+		snprintf(c[10].text, sizeof c->text, "%.2f, %+.0f %%", r->predicted_ts, 100 * (r->predicted_ts / r->samples.avg_ts - 1));
 }
 
 int bench_row_print(struct bench_table *t, const struct bench_row *r, struct moe_err *e)
@@ -74,6 +76,7 @@ int bench_row_print(struct bench_table *t, const struct bench_row *r, struct moe
 		{.name = "bandwidth", .kind = BENCH_REAL, .real = r->roofs ? roofs->memory.steady / 1e9 : NAN},
 		{.name = "peak_f32", .kind = BENCH_REAL, .real = r->roofs ? roofs->dot[MOE_F32_DOT].steady / 1e9 : NAN},
 		{.name = "peak_i8", .kind = BENCH_REAL, .real = r->roofs ? roofs->dot[MOE_I8_DOT].steady / 1e9 : NAN},
+		{.name = "predicted_ts", .kind = BENCH_REAL, .real = r->predicted_ts},
 		{.name = "steps", .kind = BENCH_REAL, .real = steps},
 		{.name = "weight_bytes", .kind = BENCH_REAL, .real = r->counted ? r->cost.weight_bytes : NAN},
 		{.name = "kv_bytes", .kind = BENCH_REAL, .real = r->counted ? r->cost.kv_bytes : NAN},
@@ -84,8 +87,8 @@ int bench_row_print(struct bench_table *t, const struct bench_row *r, struct moe
 		{.name = "samples_ts", .kind = BENCH_REALS, .reals = s->ts, .n = isfinite(s->avg_ts) ? s->n : 0},
 	};
 	struct bench_column columns[] = {{"model", -20, ""}, {"size", 10, ""}, {"params", 10, ""}, {"threads", 7, ""}, {"servers", 7, ""},
-	                                 {"batch", 5, ""}, {"test", 12, ""}, {"t/s", 24, ""}, {"t/s each", 8, ""}, {"of roof", 14, ""}};
+	                                 {"batch", 5, ""}, {"test", 12, ""}, {"t/s", 24, ""}, {"t/s each", 8, ""}, {"of roof", 14, ""}, {"predicted", 16, ""}};
 	set_columns(r, &roof, columns);
-	const struct bench_line line = {cells, sizeof cells / sizeof *cells, columns, sizeof columns / sizeof *columns};
+	const struct bench_line line = {cells, sizeof cells / sizeof *cells, columns, sizeof columns / sizeof *columns - (r->predicting ? 0 : 1)};
 	return bench_table_add(t, &line, e);
 }

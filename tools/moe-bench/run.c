@@ -17,6 +17,7 @@ struct bench {
 	struct bench_watch watch;
 	struct bench_player player;
 	struct moe_roofs roofs;
+	struct bench_predictor predictor;
 	struct bench_samples readies, loads; /* of starting up */
 	double load_rss;
 	struct bench_row row;        /* what all rows share, and the present one */
@@ -131,6 +132,7 @@ static int one(struct bench *b, const struct bench_test *t, struct moe_err *e)
 	row->test = *t;
 	row->counted = false;
 	row->peak_rss = row->net_bytes = NAN;
+	row->predicted_ts = b->o->predict ? bench_predict(&b->predictor, t, (int)b->o->chunk) : NAN;
 	bench_test_name(t, row->name, sizeof row->name);
 	moe_time_text(row->time);
 	int rc = measure(b, t, e);
@@ -196,6 +198,8 @@ static int with_threads(struct bench *b, int threads, struct moe_err *e)
 		rc = bench_roofs(threads, ROOF_SECONDS, &b->roofs, e);
 	if (roofs && !rc)
 		rc = moe_meter_new(b->player.run, &b->player.meter, e);
+	if (!rc && b->o->predict)
+		rc = bench_predictor_make(b->player.run, &b->roofs, &b->predictor, e);
 	rc = rc ? rc : play_all(b, e);
 	moe_meter_free(b->player.meter);
 	b->player.meter = NULL;
@@ -208,6 +212,7 @@ int bench_run(const struct bench_options *o, const struct bench_plan *plan, stru
 	struct bench b = {.o = o, .plan = plan,
 	                  .table = {.f = stdout, .format = (enum bench_format)bench_format_parse(o->format), .name = "test"}};
 	b.player.watch = &b.watch;
+	b.row.predicting = o->predict;
 	b.player.tokens = moe_calloc((size_t)plan->max_prompt, sizeof *b.player.tokens, "a prompt", e);
 	int rc = b.player.tokens ? 0 : MOE_E_NOMEM;
 	for (int t = 0; t < plan->n_threads && !rc; t++)
