@@ -101,6 +101,9 @@ runs 2 "a shape that is none" $kernels -s 64
 runs 2 "a quant that is none" $kernels --quant q5
 refuses "more memory than there is" 'matrices take' $kernels --no-roofs --memory 900000G --quant f32
 
+runs 0 "predictions" moe-bench -m synth:tiny-mixtral -t 1 -p 8 -n 4 -r 1 --predict -o jsonl
+has "every test has one" '"predicted_ts": *[0-9]' "$work/out"
+runs 2 "predictions without roofs" moe-bench -m synth:tiny-mixtral --predict --no-roofs
 runs 0 "hardware" moe-bench hardware --seconds 0.01 -t 1,2 --name box --quant q4
 cp "$work/out" "$work/box.json"
 has "the first key is the schema" '^  "schema": 1,$' "$work/box.json"
