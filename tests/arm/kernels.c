@@ -1,11 +1,13 @@
 /* Kernels for AArch64 with products of bytes, against those for any machine: the same bits, and values as the reference
  * decodes them.  Cross-compiled and run by an emulator: make check-arm. */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "compute/cpu/coded.h"
+#include "compute/cpu/kernels.h"
 
 #define ROWS 14
 
@@ -123,6 +125,76 @@ static void try_decoding(const struct moe_coded_kernels *k, enum moe_quant q, in
 	free(tile), free(rows), free(want);
 }
 
+/* ---- products of bf16 with bf16, as doc/numerics.md says them ---- */
+
+static float factor(uint16_t bits)
+{
+	float f = moe_bf16_to_f32(bits);
+
+	return fabsf(f) < 0x1p-56f ? 0 : f;
+}
+
+static float plain_pairs(const uint16_t *w, const float *x, int n)
+{
+	float total = 0;
+
+	for (int at = 0; at < n; at += 256) {
+		float lane[16] = {0};
+
+		for (int i = at; i < n && i < at + 256; i += 2) {
+			float *sum = &lane[i / 2 % 16];
+
+			if (i + 1 < n)
+				*sum = fmaf(factor(w[i + 1]), factor(moe_f32_to_bf16(x[i + 1])), *sum);
+			*sum = fmaf(factor(w[i]), factor(moe_f32_to_bf16(x[i])), *sum);
+		}
+		for (int step = 8; step; step /= 2)
+			for (int l = 0; l < step; l++)
+				lane[l] += lane[l + step];
+		total += lane[0];
+	}
+	return total;
+}
+
+#define OUTPUTS 5
+
+/* Of the first `rows` rows; with few rows weights are used as they are, with many they are packed. */
+static int pairs_agree(const struct moe_kernels *k, const uint16_t *w, const float *x, int cols, int rows)
+{
+	size_t ldx = (size_t)(cols + 31) / 32 * 32 * k->pairs.x_bytes;
+	unsigned char *rounded = room((size_t)rows * ldx);
+	float *y = room((size_t)(rows * OUTPUTS) * sizeof *y), *pack = room(MOE_PACK_FLOATS * sizeof *pack);
+	struct moe_tile t = {.y = y, .ldy = OUTPUTS, .x = rounded, .ldx = ldx, .w = (const unsigned char *)w,
+	                     .ldw = (size_t)cols * sizeof *w, .k = (size_t)cols, .rows = rows, .n = OUTPUTS,
+	                     .quant = MOE_Q_BF16, .pairs = true, .pack = pack};
+	int ok = 1;
+
+	for (int i = 0; i < rows; i++)
+		k->pairs.round(rounded + (size_t)i * ldx, x + i * cols, (size_t)cols);
+	k->pairs.tile(&t);
+	for (int i = 0; i < rows * OUTPUTS; i++) {
+		float want = plain_pairs(w + i % OUTPUTS * cols, x + i / OUTPUTS * cols, cols);
+
+		ok = ok && memcmp(&y[i], &want, sizeof want) == 0;
+	}
+	free(rounded), free(y), free(pack);
+	return ok;
+}
+
+static void try_pairs(const struct moe_kernels *k, int cols)
+{
+	float *x = random_rows(cols);
+	uint16_t *w = room((size_t)(OUTPUTS * cols) * sizeof *w);
+	int ok = 1;
+
+	for (int i = 0; i < OUTPUTS * cols; i++)
+		w[i] = (uint16_t)((next() & 0x807f) | (70 + next() % 60) << 7); /* about 2^-57 to 4 */
+	for (int rows = 1; rows <= ROWS; rows++)
+		ok = ok && pairs_agree(k, w, x, cols, rows);
+	result(ok, "products of pairs", MOE_Q_BF16, cols);
+	free(w), free(x);
+}
+
 int main(void)
 {
 	static const int cols[] = {1, 128, 300, 512};
@@ -138,6 +210,8 @@ int main(void)
 			try_decoding(neon, (enum moe_quant)q, cols[i]);
 			try_decoding(base, (enum moe_quant)q, cols[i]);
 		}
+	for (size_t i = 0; i < sizeof cols / sizeof *cols; i++)
+		try_pairs(moe_kernels_base(), cols[i]);
 	printf("1..%d\n", tests);
 	return failed != 0;
 }
