@@ -74,12 +74,12 @@ INLINE vf x_load(const unsigned char *x, size_t i)
 
 INLINE vf x_load_n(const unsigned char *x, const enum form q, size_t i, int n)
 {
-	return q == FORM_PAIRS ? x_load(x, i) : v_load_n((const float *)(x + i * X_BYTES), n - (int)(i % STEP));
+	return q == FORM_PAIRS ? x_load(x, i) : v_load_n((const void *)(x + i * X_BYTES), n - (int)(i % STEP));
 }
 
 INLINE void w_store(unsigned char *to, vf w)
 {
-	v_store((float *)to, w);
+	v_store((void *)to, w);
 }
 
 INLINE vf dot(vf w, vf x, vf acc)
@@ -90,7 +90,7 @@ INLINE vf dot(vf w, vf x, vf acc)
 static void round_pairs(unsigned char *to, const float *x, size_t n)
 {
 	for (size_t at = 0; at < n; at += MOE_PAIR_BLOCK) {
-		uint32_t in[MOE_PAIR_BLOCK] = {0}, *out = (uint32_t *)to + at;
+		uint32_t in[MOE_PAIR_BLOCK] = {0}, *out = (uint32_t *)(void *)to + at;
 
 		memcpy(in, x + at, (n - at < MOE_PAIR_BLOCK ? n - at : MOE_PAIR_BLOCK) * sizeof *x);
 		for (int l = 0; l < 16; l++) {
