@@ -373,6 +373,10 @@ struct moe_place_problem {
  * (tests/unit/plan_eplb.c).  The same problem gives the same placement.  A layer that cannot be packed with all its replicas has
  * fewer.  MOE_E_RANGE: does not fit, with the numbers and the expert that fits nowhere; groups or replicas that cannot be. */
 int moe_place_fleet(const struct moe_place_problem *p, struct moe_placement *out, struct moe_err *e);
+/* "round-robin", "balanced", "capacity", "usage" (moe_place_fleet without groups), "hierarchical" (with p->groups, or as many groups
+ * as hosts), else a file that moe_placement_from_json reads, for p->n devices.  What does not fit is refused, MOE_E_RANGE. */
+int moe_place_named(const char *how, const struct moe_place_problem *p, struct moe_placement *out, struct moe_err *e);
+bool moe_place_is_named(const char *how); /* one of those words */
 /* How a layer's load lies over the devices when each copy of an expert takes an equal share of its load. */
 struct moe_balance {
 	double max, mean;                   /* of load / speed */

@@ -94,6 +94,18 @@ runs 0 "is verified" moe-shard --verify replicas
 runs 0 "and merged" moe-shard --merge replicas replicas.merged
 same "to the same checkpoint" tiny-mixtral.merged/model.safetensors replicas.merged/model.safetensors
 
+# By use: experts 0 and 1 have half of the load each.
+cat >usage.json <<X
+{"schema": 1, "format": "moe-usage", "model": "mixtral",
+ "prefill": [$(yes '[50, 50, 1, 1, 1]' | head -$layers | paste -sd,)],
+ "decode": [$(yes '[0, 0, 0, 0, 0]' | head -$layers | paste -sd,)],
+ "mass": [$(yes '[0, 0, 0, 0, 0]' | head -$layers | paste -sd,)]}
+X
+runs 0 "a placement by use" moe-shard --devices 2 --placement usage --usage usage.json synth:tiny-mixtral by-usage
+has "parts what is used most" '\[(0, 1, |1, 0, )' by-usage/manifest.json
+runs 0 "is verified" moe-shard --verify by-usage
+refuses "usage of another model" 'usage.json: ' moe-shard --devices 2 --placement usage --usage usage.json synth:tiny-qwen2-moe other
+
 # A set is replaced in place.
 runs 0 "written again with two devices" moe-shard --devices 2 synth:tiny-mixtral rr
 has "the next epoch" '"epoch":2' out

@@ -144,7 +144,8 @@ fi
 # ---- usage
 for args in '' 'one' 'one two three' '--info' '--info a b' '--verify --info a' '--merge a' '--gc a b' \
 	'--devices 0 a b' '--devices 5000 a b' '--devices x a b' '--threads 0 a b' '--policy p --devices 2 a b' \
-	'--verify --devices 2 a' '--placement capacity --devices 2 a b' '--dry-run --verify a' '--bogus' '--layout r16 a b'; do
+	'--verify --devices 2 a' '--placement capacity --devices 2 a b' '--placement usage a b' \
+	'--usage u a b' '--policy p --usage u a b' '--dry-run --verify a' '--bogus' '--layout r16 a b'; do
 	# shellcheck disable=SC2086
 	runs 2 "wrong usage: moe-shard $args" moe-shard $args
 done

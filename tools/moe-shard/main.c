@@ -24,7 +24,8 @@ static const char *const usage[] = {
 static const struct moe_opt options[] = {
 	{"policy", 0, MOE_OPT_STR, &arg.policy, "FILE", "devices and placement as moe-policy planned them", 0, 0},
 	{"devices", 0, MOE_OPT_INT, &arg.devices, "N", "device files to write (1)", 1, MOE_MAX_DEVICES},
-	{"placement", 0, MOE_OPT_STR, &arg.placement, "HOW", "round-robin, balanced (by bytes, the default) or a FILE", 0, 0},
+	{"placement", 0, MOE_OPT_STR, &arg.placement, "HOW", "round-robin, balanced (by bytes, the default), usage or a FILE", 0, 0},
+	{"usage", 0, MOE_OPT_STR, &arg.usage, "FILE", "for --placement usage: how often experts were used, from moe-route --usage", 0, 0},
 	{"quant", 0, MOE_OPT_STR, &arg.quant, "TYPE", "q8, q4, q3, q2, bf16, ... or experts=TYPE,rest=TYPE,embed=TYPE,head=TYPE", 0, 0},
 	{"layout", 0, MOE_OPT_STR, &arg.layout, "HOW", "packed (for kernels, the default) or plain: of what is quantised", 0, 0},
 	{"importance", 0, MOE_OPT_STR, &arg.importance, "FILE", "what columns of weights matter, from moe-route --importance", 0, 0},
@@ -169,8 +170,8 @@ static const char *conflict(int operands)
 
 	if (modes > 1)
 		return "--info, --verify, --merge and --gc: one at a time";
-	if (modes && (arg.policy || arg.devices || arg.placement || arg.quant || arg.layout))
-		return "--policy, --devices, --placement, --quant and --layout belong to writing a shard set";
+	if (modes && (arg.policy || arg.devices || arg.placement || arg.usage || arg.quant || arg.layout))
+		return "--policy, --devices, --placement, --usage, --quant and --layout belong to writing a shard set";
 	if (arg.importance && !arg.quant && !arg.policy)
 		return "--importance is for quantising: --quant is missing";
 	if (arg.device >= 0 && !arg.verify)
@@ -181,6 +182,10 @@ static const char *conflict(int operands)
 		return "--threads: nothing to divide here";
 	if (arg.policy && (arg.devices || arg.placement))
 		return "--policy says devices and placement already";
+	if (arg.usage && arg.policy)
+		return "--usage is what a policy was planned with: moe-policy --usage";
+	if (!arg.usage != !(arg.placement && strcmp(arg.placement, "usage") == 0))
+		return "--placement usage and --usage FILE belong together";
 	if (arg.placement && strcmp(arg.placement, "capacity") == 0)
 		return "--placement capacity needs the devices' memories: plan with moe-policy --hardware, then --policy";
 	if (modes && !arg.merge)
@@ -193,7 +198,7 @@ static const char *conflict(int operands)
 /* What --placement may say, when no file has that name. */
 static bool is_placement(const char *word)
 {
-	return strcmp(word, "round-robin") == 0 || strcmp(word, "balanced") == 0 || moe_exists(word);
+	return strcmp(word, "round-robin") == 0 || strcmp(word, "balanced") == 0 || strcmp(word, "usage") == 0 || moe_exists(word);
 }
 
 static int parse_quants(struct moe_err *e)
@@ -233,7 +238,7 @@ int main(int argc, char **argv)
 	if (conflict(argc))
 		return moe_usage(&tool, "%s", conflict(argc));
 	if (arg.placement && !is_placement(arg.placement))
-		return moe_usage(&tool, "--placement %s: neither round-robin nor balanced, and no such file", arg.placement);
+		return moe_usage(&tool, "--placement %s: neither round-robin nor balanced nor usage, and no such file", arg.placement);
 	if (parse_quants(&e))
 		return moe_usage(&tool, "%s", e.msg);
 	catch_signals();

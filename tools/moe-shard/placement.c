@@ -1,6 +1,8 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "shard.h"
 
 #define FILE_CAP ((size_t)256 << 20)
@@ -17,6 +19,24 @@ static int from_file(const char *path, int devices, const struct moe_source *s, 
 	return rc;
 }
 
+/* Devices alike, memory enough, one copy of each: as even as use was. */
+static int by_usage(const char *path, int devices, struct moe_source *s, struct moe_placement *out, struct moe_err *e)
+{
+	struct moe_place_problem p = {.model = &s->model, .n = devices, .bytes = moe_source_expert_bytes, .ctx = s};
+	struct moe_device *alike = moe_calloc((size_t)devices, sizeof *alike, "devices", e);
+	struct moe_usage usage;
+	int rc = alike ? moe_usage_read(path, &s->model, &usage, e) : MOE_E_NOMEM;
+
+	if (rc == 0) {
+		p.devices = alike;
+		p.usage = &usage;
+		rc = moe_place_fleet(&p, out, e);
+		moe_usage_free(&usage);
+	}
+	free(alike);
+	return rc;
+}
+
 static int choose(const struct shard_args *a, struct moe_source *s, struct moe_placement *out,
                   struct moe_device **policy_devices, struct moe_err *e)
 {
@@ -28,6 +48,8 @@ static int choose(const struct shard_args *a, struct moe_source *s, struct moe_p
 		return moe_place_balanced(&s->model, devices, moe_source_expert_bytes, s, out, e);
 	if (strcmp(a->placement, "round-robin") == 0)
 		return moe_place_round_robin(&s->model, devices, out, e);
+	if (strcmp(a->placement, "usage") == 0)
+		return by_usage(a->usage, devices, s, out, e);
 	return from_file(a->placement, (int)a->devices, s, out, e);
 }
 

@@ -6,7 +6,7 @@
 #include "shard/shard.h"
 
 struct shard_args {
-	const char *policy, *placement, *quant, *layout, *importance;
+	const char *policy, *placement, *usage, *quant, *layout, *importance;
 	int64_t devices, device, threads; /* device: -1: all */
 	bool info, verify, merge, gc, dry_run;
 };
