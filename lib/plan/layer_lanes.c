@@ -151,12 +151,12 @@ static int move(struct layer *y, const char *what, int from, int to, double byte
 static int move_heads(struct layer *y, struct moe_err *e)
 {
 	const struct plan_pass *p = y->p;
-	const struct moe_attention *a = &p->s->model->layers[y->layer].attn;
-	double q = (double)a->heads * a->head_dim, kv = 2.0 * a->kv_heads * a->head_dim, n = p->micro_batches;
+	struct plan_heads w = plan_heads(&p->s->model->layers[y->layer].attn);
+	double n = p->micro_batches;
 	double bytes = p->rows.rows * n * p->element, store = 0, load = 0;
-	int rc = move(y, "qkv", p->base_on, p->attention_on, bytes * (q + kv), n, &store, e);
+	int rc = move(y, "qkv", p->base_on, p->attention_on, bytes * (w.query + w.kv), n, &store, e);
 
-	rc = rc ? rc : move(y, "hidden", p->attention_on, p->base_on, bytes * q, n, &load, e);
+	rc = rc ? rc : move(y, "hidden", p->attention_on, p->base_on, bytes * w.out, n, &load, e);
 	y->stages->store += store / n;
 	y->stages->load += load / n;
 	return rc;

@@ -60,10 +60,53 @@ static double coalesced(const struct plan_pass *p, const struct plan_stages *g, 
 	return larger(longest(t), chain(g) + (p->micro_batches - 1) * widest + g->experts);
 }
 
-/* Micro-batches one after the other; only the next layer's weights come meanwhile. */
-static double one_by_one(const struct plan_pass *p, const struct plan_stages *g, const struct moe_layer_time *t)
+/* Seconds of a lane without the weights, which come in one of the turns that a layer's micro-batches take. */
+static double turn(const struct plan_pass *p, const struct moe_layer_time *t, enum moe_lane lane)
 {
-	return larger(longest(t), p->micro_batches * chain(g));
+	return (t->lanes[lane].total - plan_term(&t->lanes[lane], "weights")) / p->micro_batches;
+}
+
+/* All lanes wait for each other after every micro-batch, so that the turn in which the next layer's weights come takes as long
+ * as those. */
+static double flexgen(const struct plan_pass *p, const struct moe_layer_time *t)
+{
+	double usual = 0, loading = 0;
+
+	for (int i = 0; i < MOE_LANES; i++) {
+		double one = turn(p, t, (enum moe_lane)i);
+
+		usual = larger(usual, one);
+		loading = larger(loading, one + plan_term(&t->lanes[i], "weights"));
+	}
+	return (p->micro_batches - 1) * usual + loading;
+}
+
+/* Micro-batches one after the other; in one of their turns attention's output comes after the next layer's weights. */
+static double flexgen_c(const struct plan_pass *p, const struct plan_stages *g, const struct moe_layer_time *t)
+{
+	double weights = 0;
+
+	for (int i = 0; i < MOE_LANES; i++)
+		weights = larger(weights, plan_term(&t->lanes[i], "weights"));
+	return (p->micro_batches - 1) * chain(g) + larger(g->pre + g->store + g->attend, weights) + g->load + g->post;
+}
+
+static double by_schedule(const struct plan_pass *p, const struct plan_stages *stages, const struct moe_layer_time *t)
+{
+	switch (p->x->schedule) {
+	case MOE_SCHEDULE_RESIDENT:
+		return resident(p, t);
+	case MOE_SCHEDULE_FLEXGEN:
+		return flexgen(p, t);
+	case MOE_SCHEDULE_FLEXGEN_C:
+		return p->prefill ? flexgen(p, t) : flexgen_c(p, stages, t);
+	case MOE_SCHEDULE_CGOPIPE:
+		return p->prefill ? longest(t) : cgopipe(p, stages, t);
+	case MOE_SCHEDULE_COALESCED:
+		return p->prefill ? longest(t) : coalesced(p, stages, t);
+	default:
+		return longest(t);
+	}
 }
 
 void plan_layer_seconds(const struct plan_pass *p, const struct plan_stages *stages, struct moe_layer_time *t)
@@ -71,14 +114,5 @@ void plan_layer_seconds(const struct plan_pass *p, const struct plan_stages *sta
 	for (int i = 0; i < MOE_LANES; i++)
 		if (t->lanes[i].total > t->lanes[t->bottleneck].total)
 			t->bottleneck = (enum moe_lane)i;
-	if (!p->offloads)
-		t->seconds = resident(p, t);
-	else if (p->prefill || p->x->schedule == MOE_SCHEDULE_FLEXGEN || p->x->schedule == MOE_SCHEDULE_ZERO)
-		t->seconds = longest(t);
-	else if (p->x->schedule == MOE_SCHEDULE_COALESCED)
-		t->seconds = coalesced(p, stages, t);
-	else if (p->x->schedule == MOE_SCHEDULE_FLEXGEN_C)
-		t->seconds = one_by_one(p, stages, t);
-	else
-		t->seconds = cgopipe(p, stages, t);
+	t->seconds = by_schedule(p, stages, t);
 }

@@ -80,7 +80,15 @@ static void hidden(struct use *u)
 		put(u, d->host, "hidden states", row * f->rows.rows * f->micro_batches);
 }
 
-/* Queries, keys, values and attention's output; every pair's hidden values and output; logits of 64 rows. */
+/* Queries, keys, values and attention's output of a row. */
+static double width(const struct moe_attention *a)
+{
+	struct plan_heads w = plan_heads(a);
+
+	return w.query + w.kv + w.out;
+}
+
+/* Those of the rows at work; every pair's hidden values and output; logits of 64 rows. */
 static void workspace(struct use *u)
 {
 	const struct moe_setting *s = u->p->s;
@@ -90,7 +98,7 @@ static void workspace(struct use *u)
 	for (int i = 0; i < s->model->n_layers; i++) {
 		const struct moe_attention *a = &s->model->layers[i].attn;
 		const struct moe_ffn *f = &s->model->layers[i].ffn;
-		double heads = 2.0 * a->head_dim * (a->heads + a->kv_heads);
+		double heads = width(a);
 		double inner = f->gate.top_k * ((double)f->expert_width + s->model->hidden) + f->width + f->shared_width + f->experts;
 
 		widest = larger(widest, heads + inner);
@@ -103,7 +111,6 @@ static void buffers(struct use *u)
 {
 	const struct plan_pass *p = u->p;
 	const struct moe_hardware *h = p->s->hardware;
-	const struct moe_attention *a = &p->s->model->layers[0].attn;
 	double moved = expert_bytes(p->s, 0, false) * (1 - p->x->weights[p->experts_on]);
 
 	if (!p->offloads)
@@ -112,7 +119,7 @@ static void buffers(struct use *u)
 	if (p->pages)
 		put(u, p->host, "pinned relay", moved);
 	if (p->attention_on != p->base_on)
-		put(u, p->attention_on, "pinned relay", u->batch * 2.0 * a->head_dim * (a->heads + a->kv_heads) * p->element);
+		put(u, p->attention_on, "pinned relay", u->batch * width(&p->s->model->layers[0].attn) * p->element);
 	for (int i = p->host + 1; i < h->n_levels; i++)
 		put(u, p->host, "disk buffer", 2 * expert_bytes(p->s, 0, false) * p->x->weights[i]);
 }

@@ -38,26 +38,48 @@ double plan_expert_bytes(const struct moe_setting *s, int layer)
 double plan_kv_bytes(const struct moe_setting *s, int layer)
 {
 	const struct moe_attention *a = &s->model->layers[layer].attn;
-	double scale = s->kv_bytes == 1 ? 2 : 0; /* of q8, one bf16 a vector */
+	double vectors = a->kind == MOE_ATTN_MLA ? 1 : 2.0 * a->kv_heads;
 
-	return 2 * a->kv_heads * ((double)a->head_dim * s->kv_bytes + scale);
+	/* Of q8 every vector has a scale, a bf16. */
+	return (double)moe_attention_kv(a) * s->kv_bytes + (s->kv_bytes == 1 ? 2 * vectors : 0);
 }
 
-static double q_width(const struct moe_attention *a)
+struct plan_heads plan_heads(const struct moe_attention *a)
 {
-	return (double)a->heads * a->head_dim;
+	double heads = a->heads, kept = (double)moe_attention_kv(a);
+
+	if (a->kind == MOE_ATTN_MLA)
+		return (struct plan_heads){heads * kept, kept, heads * a->kv_rank};
+	return (struct plan_heads){heads * a->head_dim, kept, heads * a->head_dim};
+}
+
+/* Query, then the compressed keys and values, and what makes heads of them. */
+static double mla_weights(enum moe_quant q, const struct moe_attention *a, int64_t h)
+{
+	int64_t wide = (int64_t)a->heads * a->head_dim, plain = a->head_dim - a->rope.dims;
+	double query = a->q_rank ? matrix(q, a->q_rank, h) + matrix(q, wide, a->q_rank) : matrix(q, wide, h);
+
+	return query + matrix(q, a->kv_rank + a->rope.dims, h) + matrix(q, a->heads * (plain + a->v_dim), a->kv_rank);
 }
 
 static double qkv_weights(const struct moe_setting *s, const struct moe_attention *a)
 {
 	int64_t h = s->model->hidden, d = a->head_dim;
 
+	if (a->kind == MOE_ATTN_MLA)
+		return mla_weights(s->quants.rest, a, h);
 	return matrix(s->quants.rest, a->heads * d, h) + 2 * matrix(s->quants.rest, a->kv_heads * d, h);
+}
+
+/* Columns of the output's matrix. */
+static int64_t o_width(const struct moe_attention *a)
+{
+	return (int64_t)a->heads * (a->kind == MOE_ATTN_MLA ? a->v_dim : a->head_dim);
 }
 
 static double o_weights(const struct moe_setting *s, const struct moe_attention *a)
 {
-	return matrix(s->quants.rest, s->model->hidden, (int64_t)a->heads * a->head_dim);
+	return matrix(s->quants.rest, s->model->hidden, o_width(a));
 }
 
 double plan_base_bytes(const struct moe_setting *s, int layer)
@@ -157,40 +179,50 @@ static double seen(const struct plan_rows *r, double window)
 	return window - window * (window - 1) / (2 * r->stored);
 }
 
-/* Both products, q k and p v: 4 FLOP for an element of a key.  A sequence's keys and values are read as far as its rows see
- * them, and those of the new rows, among the activations, are written; `rows` are the queries that share a key. */
+/* Both products, q k and p v, of one query with one position.  MLA reads what is kept as it is when a token comes, and makes
+ * heads of it for a prompt, which takes fewer operations. */
+static double operations(const struct moe_attention *a, const struct plan_rows *r)
+{
+	if (a->kind == MOE_ATTN_MLA && r->keys < r->stored)
+		return 2.0 * a->heads * (a->head_dim + a->v_dim);
+	return moe_attention_operations(a);
+}
+
+/* A sequence's keys and values are read as far as its rows see them, and those of the new rows, among the activations, are
+ * written; `rows` are the queries that share a key. */
 static struct moe_op attention(const struct moe_setting *s, int layer, const struct plan_rows *r)
 {
 	const struct moe_attention *a = &s->model->layers[layer].attn;
-	double keys = seen(r, a->window);
+	struct plan_heads w = plan_heads(a);
+	double keys = seen(r, a->window), group = (double)a->heads / (a->kind == MOE_ATTN_MLA ? 1 : a->kv_heads);
 
 	return (struct moe_op){.kind = MOE_OP_ATTENTION,
-	                       .flops = 4 * r->rows * keys * q_width(a),
+	                       .flops = r->rows * keys * operations(a, r),
 	                       .kv = r->sequences * keys * plan_kv_bytes(s, layer),
-	                       .activations = r->rows * (2 * q_width(a) * r->element + plan_kv_bytes(s, layer)),
+	                       .activations = r->rows * ((w.query + w.out) * r->element + plan_kv_bytes(s, layer)),
 	                       .type = MOE_FLOPS_F16,
 	                       .kernel = MOE_KERNEL_ATTENTION,
-	                       .rows = r->rows / r->sequences * a->heads / a->kv_heads,
+	                       .rows = r->rows / r->sequences * group,
 	                       .calls = 2};
 }
 
-/* norm, three products, norms of the heads, turning of q and k. */
+/* norm, products, norms of the heads, turning of q and k; two operations for every weight. */
 static struct moe_op qkv(const struct moe_setting *s, const struct moe_attention *a, const struct plan_rows *r)
 {
-	double h = s->model->hidden, out = q_width(a) + 2.0 * a->kv_heads * a->head_dim;
+	double h = s->model->hidden, out = plan_heads(a).query + plan_heads(a).kv;
+	double weights = (double)moe_attention_parameters(a, s->model->hidden) - (double)o_width(a) * h;
 	double calls = 6 + (a->qk_norm != MOE_QKN_NONE ? 2 : 0) + (a->clip > 0 ? 3 : 0);
 
-	return product(s, MOE_OP_QKV, s->quants.rest, r->rows, 2 * r->rows * h * out, qkv_weights(s, a),
+	return product(s, MOE_OP_QKV, s->quants.rest, r->rows, 2 * r->rows * weights, qkv_weights(s, a),
 	               r->rows * (3 * h + 3 * out) * r->element, calls);
 }
 
 /* The product, and the addition to the residual stream. */
 static struct moe_op output(const struct moe_setting *s, const struct moe_attention *a, const struct plan_rows *r)
 {
-	double h = s->model->hidden;
+	double h = s->model->hidden, in = (double)o_width(a);
 
-	return product(s, MOE_OP_O, s->quants.rest, r->rows, 2 * r->rows * h * q_width(a), o_weights(s, a),
-	               r->rows * (q_width(a) + 4 * h) * r->element, 2);
+	return product(s, MOE_OP_O, s->quants.rest, r->rows, 2 * r->rows * h * in, o_weights(s, a), r->rows * (in + 4 * h) * r->element, 2);
 }
 
 /* norm, product, choice. */

@@ -48,6 +48,12 @@ double plan_base_bytes(const struct moe_setting *s, int layer);
 double plan_expert_bytes(const struct moe_setting *s, int layer); /* of one */
 double plan_kv_bytes(const struct moe_setting *s, int layer);     /* of one position */
 
+/* Numbers of a token that go into attention, that are kept, and that come out: of MLA with the matrices beside what is kept
+ * absorbed into the query and the output. */
+struct plan_heads {
+	double query, kv, out;
+};
+struct plan_heads plan_heads(const struct moe_attention *a);
 /* All choices of an expert in a layer that usage counts, 0: none, and every expert is chosen alike; and how often a token
  * chooses an expert, 0 to 1: k times its share of them. */
 double plan_choices(const struct moe_setting *s, int layer);

@@ -32,7 +32,7 @@ static struct moe_hardware machine(void)
 	return h;
 }
 
-static const char *const models[] = {"mixtral-8x7b", "qwen3-30b-a3b", "qwen1.5-moe-a2.7b", "tiny-qwen2-moe"};
+static const char *const models[] = {"mixtral-8x7b", "qwen3-30b-a3b", "qwen1.5-moe-a2.7b", "tiny-qwen2-moe", "deepseek-v3", "gpt-oss-120b", "dbrx"};
 #define N_MODELS (sizeof models / sizeof *models)
 
 static struct moe_setting setting(const struct moe_model *m, const struct moe_hardware *h)
@@ -114,7 +114,7 @@ static void more_hardware_is_never_slower(void **state)
 		struct moe_model m;
 		struct moe_setting s;
 
-		assert_int_equal(moe_synth_model(models[i], &m, NULL), 0);
+		assert_int_equal(moe_named_model(models[i], &m, NULL), 0);
 		for (int k = 0; k < MOE_SCHEDULES; k++)
 			for (int quant = 0; quant < 2; quant++) {
 				struct moe_execution x = policy((enum moe_schedule)k);
@@ -210,7 +210,7 @@ static void flops_are_those_of_the_weights(void **state)
 		double flops = 0, attention = 0, expected;
 		int n;
 
-		assert_int_equal(moe_synth_model(models[i], &m, NULL), 0);
+		assert_int_equal(moe_named_model(models[i], &m, NULL), 0);
 		s = setting(&m, &h);
 		for (int l = -1; l < m.n_layers; l++) {
 			moe_layer_ops(&s, l, 1, 100, ops, &n);
@@ -220,7 +220,7 @@ static void flops_are_those_of_the_weights(void **state)
 		}
 		expected = 2.0 * ((double)moe_model_parameters(&m, true) - (double)m.vocab * m.hidden);
 		assert_true(fabs(flops / expected - 1) < 0.02); /* norms and biases are weights too */
-		expected = 4.0 * 100 * m.n_layers * m.layers[0].attn.heads * m.layers[0].attn.head_dim;
+		expected = 100.0 * m.n_layers * moe_attention_operations(&m.layers[0].attn);
 		assert_true(fabs(attention / expected - 1) < 1e-9);
 		moe_model_free(&m);
 	}
@@ -254,6 +254,28 @@ static void a_window_bounds_what_is_read(void **state)
 	assert_true(fabs(find(ops, n, MOE_OP_ATTENTION)->kv / all - 0.25) < 1e-9);
 	moe_layer_ops(&s, 0, 4, 8, ops, &n);
 	assert_true(fabs(find(ops, n, MOE_OP_ATTENTION)->kv / all - 0.125) < 1e-9);
+	moe_model_free(&m);
+}
+
+/* What MLA keeps of a position is one vector for all heads. */
+static void mla_keeps_little(void **state)
+{
+	struct moe_hardware h = machine();
+	struct moe_op ops[MOE_OPS];
+	struct moe_model m;
+	struct moe_setting s;
+	int n;
+
+	(void)state;
+	assert_int_equal(moe_named_model("deepseek-v3", &m, NULL), 0);
+	s = setting(&m, &h);
+	moe_layer_ops(&s, 10, 1, 1000, ops, &n);
+	assert_true(find(ops, n, MOE_OP_ATTENTION)->kv == 1000 * (512 + 64) * 2);
+	assert_true(find(ops, n, MOE_OP_ATTENTION)->rows == 128);
+	assert_true(find(ops, n, MOE_OP_ATTENTION)->flops == 1000 * 2.0 * 128 * (2 * 512 + 64));
+	assert_non_null(find(ops, n, MOE_OP_SHARED));
+	moe_layer_ops(&s, 0, 1, 1000, ops, &n);
+	assert_non_null(find(ops, n, MOE_OP_DENSE));
 	moe_model_free(&m);
 }
 
@@ -498,6 +520,7 @@ int main(void)
 		cmocka_unit_test(memory_is_what_there_is),
 		cmocka_unit_test(flops_are_those_of_the_weights),
 		cmocka_unit_test(a_window_bounds_what_is_read),
+		cmocka_unit_test(mla_keeps_little),
 		cmocka_unit_test(codes_are_smaller_and_multiplied_as_such),
 		cmocka_unit_test(distinct_experts_uniformly),
 		cmocka_unit_test(distinct_experts_by_usage),
