@@ -76,6 +76,11 @@ $(BIN)/%: $$(call tool_o,$$*) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CC) $(ldflags) -o $@ $^ $(libs)
 
+# Cbc solves mixed-integer programs for moe-policy alone.
+$(BIN)/moe-policy: private libs += -lCbcSolver
+$(B)/tests/plan_whole.t: private with = $(B)/tools/moe-policy/whole.o -lCbcSolver
+$(B)/tests/plan_whole.t: $(B)/tools/moe-policy/whole.o
+
 $(lib): $(lib_o)
 	@rm -f $@
 	$(call say,AR,$@)$(AR) rcs $@ $^
@@ -86,7 +91,7 @@ $(B)/%.o: %.c $(B)/flags
 
 $(B)/tests/%.t: tests/unit/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
-	$(call say,TEST,$<)$(CC) $(cppflags) $(cflags) -MMD -MP -MF $(@:.t=.d) $(ldflags) -o $@ $< $(lib) -lcmocka $(libs)
+	$(call say,TEST,$<)$(CC) $(cppflags) $(cflags) -MMD -MP -MF $(@:.t=.d) $(ldflags) -o $@ $< $(with) $(lib) -lcmocka $(libs)
 
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force

@@ -247,7 +247,7 @@ struct moe_found {
 };
 /* The best policy.  paper: the authors' enumeration of micro-batches (1, 2, 3, 4, then by 32) and their number, and the
  * closed form of the resident share; full: see search.c for what is enumerated and which linear programs are solved.
- * The same question gets the same answer: of what is equally fast the smaller batch, then the earlier schedule.
+ * The same question gets the same answer: of what is equally fast the wider quant, the smaller batch, the earlier schedule.
  * MOE_E_RANGE: nothing fits; the message has the numbers of the smallest setting and the smallest change that would fit
  * ("needs 93.1 GiB of host memory at batch 1, 62.0 available; q4 experts would fit"). */
 int moe_search(const struct moe_setting *s, const struct moe_search *how, struct moe_found *out, struct moe_err *e);
@@ -256,15 +256,16 @@ int moe_search(const struct moe_setting *s, const struct moe_search *how, struct
 int moe_search_cached(const struct moe_setting *s, const struct moe_search *how, struct moe_found *out, bool *from_cache,
                       struct moe_err *e);
 
-/* What the best policy would gain if one number of the hardware were better: the search redone with it. */
+/* What the best policy would gain if one number of the hardware were better. */
 struct moe_lever {
-	char name[40];               /* "gpu.memory", "link.cpu-gpu.bandwidth", "network.latency"; HOST: before it in a fleet */
-	double factor;               /* 1.1 or 2; of a latency its inverse */
-	double tokens_per_second;    /* of the best policy then */
+	char name[40];               /* "gpu.memory", "link.cpu-gpu.bandwidth"; in a fleet "HOST:gpu.memory", "HOST:network.latency" */
+	double factor;               /* 1.1 or 2; of a latency 1/1.1 or 1/2 */
+	double tokens_per_second;    /* of the best policy then (MOE_LEAST_LATENCY: steps a second) */
 	double gain;                 /* relative to `found`: 0.08 is 8 % more */
 };
 #define MOE_LEVERS 256
-/* out[MOE_LEVERS]: every number that there is at +10 % and doubled, most gain first; *n of them. */
+/* out[MOE_LEVERS]: memory, bandwidth and FLOP/s of every level, links, network, each better by a tenth (the best near `found`) and
+ * doubled (the search redone), most gain first; *n of them.  Of a fleet the first eight hosts, placement kept. */
 int moe_search_sensitivity(const struct moe_setting *s, const struct moe_search *how, const struct moe_found *found,
                            struct moe_lever *out, int *n, struct moe_err *e);
 

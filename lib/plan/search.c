@@ -85,21 +85,9 @@ static int search_kinds(struct plan_search *q, struct plan_top *tops, int *n, st
 	return 0;
 }
 
-static const char *const quant_words[] = {"bf16", "q8", "q4"};
+/* The fastest first, so that most of the others need not be looked at closely. */
+static const char *const quant_words[] = {"q4", "q8", "bf16"};
 #define QUANT_WORDS ((int)(sizeof quant_words / sizeof *quant_words))
-
-/* Shares of weights as whole experts, where a solver is there for it. */
-static void make_whole(struct plan_search *q)
-{
-	struct moe_execution x = q->best.execution;
-	struct moe_prediction p;
-
-	q->setting.quants = q->best.quants;
-	if (!q->how->solve || x.weights[x.ffn_on] == 1 || plan_shares(q, &q->kind, true, &x, &p) == -INFINITY)
-		return;
-	q->best.execution = x;
-	q->best.prediction = p;
-}
 
 static void refine(struct plan_search *q, struct plan_top *tops, int n, double near, bool fine)
 {
@@ -124,7 +112,8 @@ static int search_full(struct plan_search *q, struct plan_top *tops, struct moe_
 	refine(q, tops, n, VERY_NEAR, true);
 	if (q->score == -INFINITY)
 		return plan_search_fail(&q->setting, q->how, e);
-	make_whole(q);
+	if (q->how->solve && q->best.execution.weights[q->best.execution.ffn_on] < 1)
+		plan_sizes_whole(q);
 	return 0;
 }
 
@@ -145,4 +134,19 @@ int moe_search(const struct moe_setting *s, const struct moe_search *how, struct
 	if (rc == 0)
 		*out = q.best;
 	return rc;
+}
+
+double plan_search_near(const struct moe_setting *s, const struct moe_search *how, const struct moe_found *found)
+{
+	const struct moe_execution *x = &found->execution;
+	struct plan_search q = {.setting = *s, .how = how, .score = -INFINITY};
+	struct plan_top t = {.q = &q, .quants = found->quants, .score = -INFINITY, .batch = x->batch, .prefill = x->prefill_micro_batch};
+
+	q.setting.quants = found->quants;
+	t.kind = (struct plan_kind){.schedule = x->schedule, .attention_on = x->attention_on, .ffn_on = x->ffn_on};
+	t.micro_batches = (x->batch + x->micro_batch - 1) / x->micro_batch;
+	if (!find_levels(&q.setting, &t.kind, NULL))
+		return -INFINITY;
+	plan_sizes_refine(&t, true);
+	return t.score;
 }

@@ -31,13 +31,14 @@ struct plan_search {
 	struct plan_kind kind;       /* of best */
 	double score;                /* of best; -infinity: nothing yet */
 	double floor;                /* what cannot score more need not be looked at */
+	bool whole;                  /* shares of weights are whole experts, by how->solve */
 };
 /* What is made as large as possible: tokens a second, or one over the seconds of a step; -infinity: does not fit, or the
  * step takes longer than allowed. */
 double plan_score(const struct moe_search *how, const struct moe_prediction *p);
 /* Find the best shares for an execution that is complete but for them: x and p are filled.  The score; -infinity: no
- * shares fit.  whole: the shares of weights are whole experts, by how->solve. */
-double plan_shares(struct plan_search *q, const struct plan_kind *k, bool whole, struct moe_execution *x, struct moe_prediction *p);
+ * shares fit. */
+double plan_shares(struct plan_search *q, const struct plan_kind *k, struct moe_execution *x, struct moe_prediction *p);
 
 /* ---- search_sizes.c ---- */
 
@@ -55,11 +56,15 @@ struct plan_top {
 void plan_sizes_wide(struct plan_top *t);
 /* Again around the top, other micro-batches in prefill among them, until nothing is better. */
 void plan_sizes_refine(struct plan_top *t, bool fine);
+/* The best policy once more with whole experts: other batches near its own. */
+void plan_sizes_whole(struct plan_search *q);
 
 /* ---- search.c ---- */
 
 /* All kinds that the model accepts and q->how allows, at most PLAN_KINDS; 0: none, e says why the last was refused. */
 int plan_kinds(const struct plan_search *q, struct plan_kind *out, struct moe_err *e);
+/* Tokens a second (MOE_LEAST_LATENCY: steps a second) of the best policy of found's kind, from its sizes on. */
+double plan_search_near(const struct moe_setting *s, const struct moe_search *how, const struct moe_found *found);
 
 /* ---- search_fail.c ---- */
 

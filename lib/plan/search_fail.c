@@ -38,7 +38,7 @@ static bool fits(struct question *a, int64_t batch, double *step)
 		x.batch = batch;
 		x.micro_batch = a->how.micro_batch && a->how.micro_batch < batch ? a->how.micro_batch : batch;
 		for (x.prefill_micro_batch = 1;; x.micro_batch = 1) {
-			if (plan_shares(&q, &kinds[i], false, &x, &p) > -INFINITY) {
+			if (plan_shares(&q, &kinds[i], &x, &p) > -INFINITY) {
 				if (step && (!any || p.step_seconds < *step))
 					*step = p.step_seconds;
 				any = true;

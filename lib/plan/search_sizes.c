@@ -12,10 +12,11 @@
 #define PREFILL_TOKENS 4096    /* of a micro-batch in prefill, to begin with */
 #define COARSE 32              /* parts of a value that steps end at in the coarse search */
 #define HOPELESS 0.8           /* of the best score: who cannot reach that even with memory enough is left alone */
+#define NEARLY 0.98            /* the same, close to the top */
 
 /* ---- one candidate ---- */
 
-/* Faster, or as fast and smaller. */
+/* Faster, or as fast with less lost in quants, or a smaller batch. */
 static bool is_better(double score, const struct moe_execution *x, const struct plan_search *q)
 {
 	const struct moe_execution *best = &q->best.execution;
@@ -24,6 +25,8 @@ static bool is_better(double score, const struct moe_execution *x, const struct 
 		return false;
 	if (q->score == -INFINITY || score > q->score * (1 + PLAN_EQUAL))
 		return true;
+	if (q->setting.quants.experts != q->best.quants.experts)
+		return q->setting.quants.experts < q->best.quants.experts;
 	return x->batch != best->batch ? x->batch < best->batch : x->schedule < best->schedule;
 }
 
@@ -40,7 +43,7 @@ static double consider(struct plan_search *q, const struct plan_kind *k, struct 
 	x->schedule = k->schedule;
 	x->attention_on = k->attention_on;
 	x->ffn_on = k->ffn_on;
-	score = plan_shares(q, k, false, x, &p);
+	score = plan_shares(q, k, x, &p);
 	if (is_better(score, x, q)) {
 		q->best.execution = *x;
 		q->best.prediction = p;
@@ -180,17 +183,37 @@ void plan_sizes_wide(struct plan_top *t)
 
 void plan_sizes_refine(struct plan_top *t, bool fine)
 {
-	double before;
+	double before, gain = fine ? 1e-7 : 1e-3;
 
 	t->wide = false;
 	t->fine = fine;
 	t->q->setting.quants = t->quants;
 	do {
 		before = t->score;
-		t->q->floor = HOPELESS * before;
+		t->q->floor = (fine ? NEARLY : HOPELESS) * before;
 		if (fine)
 			climb_from(t, with_prefill, t->prefill, t->prefill / 4 + 1, 1, t->batch);
 		else
 			climb(t, with_prefill, 1, t->batch, 4);
-	} while (t->score > before * (1 + 1e-6));
+	} while (t->score > before * (1 + gain));
+}
+
+void plan_sizes_whole(struct plan_search *q)
+{
+	struct moe_found parts = q->best;
+	struct moe_execution *x = &parts.execution;
+	struct plan_top t = {.q = q, .kind = q->kind, .score = -INFINITY, .batch = x->batch, .fine = true};
+	double score = q->score;
+
+	q->setting.quants = parts.quants;
+	q->whole = true;
+	q->score = q->floor = -INFINITY;
+	t.micro_batches = t.trial_micro_batches = (x->batch + x->micro_batch - 1) / x->micro_batch;
+	t.trial_prefill = x->prefill_micro_batch;
+	with_micro_batches(&t, t.micro_batches);
+	/* Memory may be too scarce for that: then the shares stay what they are. */
+	if (q->score == -INFINITY) {
+		q->best = parts;
+		q->score = score;
+	}
 }

@@ -259,14 +259,14 @@ static bool try_fastest(struct shares *c, double *score)
 	       1 / c->scale >= c->q->floor;
 }
 
-double plan_shares(struct plan_search *q, const struct plan_kind *k, bool whole, struct moe_execution *x, struct moe_prediction *p)
+double plan_shares(struct plan_search *q, const struct plan_kind *k, struct moe_execution *x, struct moe_prediction *p)
 {
 	struct moe_execution trial = *x;
-	struct shares c = {.q = q, .x = &trial, .level = {k->weights, k->kv}, .n = {1, 1}, .whole = whole};
+	struct shares c = {.q = q, .x = &trial, .level = {k->weights, k->kv}, .n = {1, 1}, .whole = q->whole};
 	double score;
 
 	c.values = MEMORY + q->setting.hardware->n_levels;
-	c.unit = whole ? expert_unit(q->setting.model) : 1;
+	c.unit = q->whole ? expert_unit(q->setting.model) : 1;
 	if (!try_fastest(&c, &score)) {
 		*x = trial;
 		*p = c.p;

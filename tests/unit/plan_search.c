@@ -394,6 +394,29 @@ static void smaller_quants_are_chosen_where_they_may_be(void **state)
 	drop(&a);
 }
 
+static void what_would_help_is_told(void **state)
+{
+	struct moe_lever levers[MOE_LEVERS];
+	struct moe_found f;
+	struct question a;
+	int n;
+
+	(void)state;
+	ask(&a, "mixtral-8x7b", "t4", "mtbench");
+	found(&a, &f);
+	assert_int_equal(moe_search_sensitivity(&a.setting, &a.how, &f, levers, &n, NULL), 0);
+	/* Three levels of which two compute, four links, two factors. */
+	assert_int_equal(n, 2 * (3 + 2 + 2 + a.hardware.n_links));
+	for (int i = 0; i < n; i++) {
+		assert_true(levers[i].gain >= 0 && isfinite(levers[i].gain));
+		assert_true(i == 0 || levers[i].gain <= levers[i - 1].gain);
+		print_message("# %-26s x %.2f: %+.1f %%\n", levers[i].name, levers[i].factor, 100 * levers[i].gain);
+	}
+	/* Weights that pass the link are what takes time. */
+	assert_true(levers[0].gain > 0.05 && levers[0].factor > 1.5);
+	drop(&a);
+}
+
 /* ---- what does not fit ---- */
 
 static void refused(const struct question *a, const char *words, const char *more)
@@ -437,6 +460,7 @@ int main(void)
 		cmocka_unit_test(what_is_fixed_stays),
 		cmocka_unit_test(the_same_answer_twice),
 		cmocka_unit_test(smaller_quants_are_chosen_where_they_may_be),
+		cmocka_unit_test(what_would_help_is_told),
 		cmocka_unit_test(what_does_not_fit_is_refused_with_numbers),
 	};
 
