@@ -19,7 +19,7 @@ void moe_progress_start(struct moe_progress *p, const char *what, uint64_t total
 void moe_progress_add(struct moe_progress *p, uint64_t bytes); /* one thread at a time */
 void moe_progress_end(struct moe_progress *p);                 /* wipes the line */
 /* For functions that call back with the bytes done so far and in all.  p: a struct moe_progress of which only `what` is
- * set; moe_progress_end when the function has returned.  Always true. */
+ * set, and which starts anew with another total; moe_progress_end when the function has returned.  Always true. */
 bool moe_progress_tick(void *p, uint64_t done, uint64_t total);
 
 #endif

@@ -52,7 +52,7 @@ bool moe_progress_tick(void *ctx, uint64_t done, uint64_t total)
 {
 	struct moe_progress *p = ctx;
 
-	if (p->total != total)
+	if (p->total != total || done < p->done)
 		moe_progress_start(p, p->what, total);
 	moe_progress_add(p, done - p->done);
 	return true;

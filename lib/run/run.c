@@ -105,6 +105,17 @@ int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e)
 	return rc ? moe_fail_prefix(e, rc, "--connect") : 0;
 }
 
+static int verify(const struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
+	struct moe_shard_options o = MOE_SHARD_OPTIONS_INIT;
+	if (!c->verify)
+		return 0;
+	o.threads = c->threads;
+	o.tick = c->tick.fn;
+	o.ctx = c->tick.ctx;
+	return moe_source_verify(r->source, r->remote ? MOE_BASE : MOE_ALL, &o, e);
+}
+
 /* Keys come out of a product with weights; where those have 16 bits or fewer, as many do for the keys. */
 static int set_kv(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
 {
@@ -138,6 +149,7 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 		return rc;
 	r->model = &r->source->model;
 	rc = set_ctx(r, &engine, c->most_ctx, e);
+	rc = rc ? rc : verify(r, c, e);
 	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);
 	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
 	rc = rc ? rc : moe_tensors_load(r->tensors, c->weights, r->team, c->tick.fn ? &c->tick : NULL, e);

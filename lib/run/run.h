@@ -25,8 +25,9 @@ struct moe_run_config {
 	int busy_poll;               /* microseconds to look for answers before sleeping */
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
 	int threads;                 /* 0: all cores */
+	bool verify;                 /* compare the files of this process with their checksums first */
 	enum moe_load weights;       /* how they get into memory */
-	struct moe_load_tick tick;   /* called while they do; fn NULL: nobody is */
+	struct moe_load_tick tick;   /* called during both; fn NULL: nobody is */
 	struct moe_numerics numerics; /* wire other than f32: only with servers (MOE_E_UNSUPPORTED) */
 	bool kv_by_weights;          /* numerics.kv is not given: f32 for attention weights in f32, else f16 */
 	bool record;                 /* what matrices are multiplied with, for moe_run_write_importance; only without servers */

@@ -130,6 +130,9 @@ int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct mo
  * They are as kernels read them: what is coded in the layout plain is permuted to r64, and what has a `coding` of its own
  * becomes its dtype, by all cores, in memory of the set that is planned before (MOE_E_NOMEM with the numbers). */
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);
+/* Recompute the checksums of the files that moe_source_tensors opens for a device, and of their experts; what else a set has
+ * need not be there.  MOE_E_SUM names the file; MOE_E_UNSUPPORTED: it is no shard set. */
+int moe_source_verify(const struct moe_source *s, int device, const struct moe_shard_options *o, struct moe_err *e);
 /* A line for the operator about weights that had to be made, into buf (>= 256); NULL: none had to. */
 const char *moe_source_made_words(const struct moe_source *s, char *buf, size_t cap);
 /* Bytes of the weights that moe_source_tensors gives, mapped or made; no file is opened. */

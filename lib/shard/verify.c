@@ -10,7 +10,8 @@ typedef const struct moe_manifest_expert *row;
 struct check {
 	const char *dir;
 	const struct moe_manifest *man;
-	int device;               /* or MOE_ALL */
+	int device;               /* or MOE_BASE, MOE_ALL */
+	bool with_base;           /* look at the base too */
 	struct moe_map **maps;    /* [files] */
 	struct moe_flow *flows;   /* [files] */
 	struct moe_hash *files;   /* [files] as found */
@@ -19,12 +20,12 @@ struct check {
 	struct moe_extent *v;     /* [2 experts + files] all flows' extents */
 };
 
-/* Is file i to be looked at?  Of one device: its own and the base, which are all that its host needs. */
+/* Is file i to be looked at? */
 static bool wanted(const struct check *c, int i)
 {
 	int device = c->man->files[i].device;
 
-	return c->device == MOE_ALL || device == MOE_BASE || device == c->device;
+	return c->device == MOE_ALL || device == c->device || (device == MOE_BASE && c->with_base);
 }
 
 static int by_offset(const void *a, const void *b)
@@ -138,11 +139,11 @@ static void check_free(struct check *c)
 	free(c->v);
 }
 
-static int verify_data(const char *dir, const struct moe_manifest *man, int device, const struct moe_shard_options *o,
-                       struct moe_err *e)
+static int verify_data(const char *dir, const struct moe_manifest *man, int device, bool with_base,
+                       const struct moe_shard_options *o, struct moe_err *e)
 {
 	size_t files = (size_t)man->n_files, experts = (size_t)man->n_experts;
-	struct check c = {.dir = dir, .man = man, .device = device};
+	struct check c = {.dir = dir, .man = man, .device = device, .with_base = with_base};
 	int rc = MOE_E_NOMEM;
 
 	c.maps = moe_calloc(files, sizeof *c.maps, "file list", e);
@@ -212,9 +213,19 @@ int moe_shard_verify(const char *dir, int device, const struct moe_shard_options
 	rc = rc ? rc : moe_manifest_read(dir, &m, &man, &json, e);
 	rc = rc ? rc : check_device(dir, &man, device, e);
 	rc = rc ? rc : verify_copied(dir, json, e);
-	rc = rc ? rc : verify_data(dir, &man, device, o, e);
+	rc = rc ? rc : verify_data(dir, &man, device, true, o, e); /* all that a device's host needs */
 	moe_json_free(json);
 	moe_manifest_free(&man);
 	moe_model_free(&m);
 	return rc;
+}
+
+int moe_source_verify(const struct moe_source *s, int device, const struct moe_shard_options *o, struct moe_err *e)
+{
+	int rc;
+
+	if (!s->sharded)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "%s: has no checksums to verify, as a shard set has", s->path);
+	rc = check_device(s->path, &s->manifest, device, e);
+	return rc ? rc : verify_data(s->path, &s->manifest, device, false, o, e);
 }

@@ -268,6 +268,31 @@ for how in map:mapped read:read lock:locked copy:copied; do
 done
 runs 2 "for moe-route too" moe-route --weights maybe -p a synth:tiny-mixtral
 
+# ---- checksums
+
+# damage FILE: its last byte is another one.
+damage() {
+	last=$(tail -c 1 "$1" | od -An -tu1)
+	head -c -1 "$1" >"$work/whole"
+	printf "\\$(printf %03o $(((last + 1) % 256)))" >>"$work/whole"
+	mv "$work/whole" "$1"
+}
+
+start verified --verify "$work/shards"
+kill -TERM "$server"
+ends 0 "a set that is whole is served with --verify"
+runs 0 "and used" moe-route --verify -p a -n 1 "$work/shards"
+cp -r "$work/shards" "$work/bad"
+damage "$work/bad"/experts-0001-*
+start other --rank 0 --verify "$work/bad"
+kill -TERM "$server"
+ends 0 "damage in another rank's file is not this one's concern"
+refuses "damage in its own is, and is named" 'experts-0001-[0-9a-f]*.safetensors: checksum differs \(layer' \
+	timeout 60 moe-serve --rank 1 --verify "$work/bad"
+refuses "a supervisor says whose" 'rank 1: .*checksum differs' timeout 60 moe-serve --verify "$work/bad"
+refuses "moe-route looks at experts that it computes" 'experts-0001-.*checksum differs' moe-route --verify -p a -n 1 "$work/bad"
+refuses "what has no checksums cannot be verified" 'has no checksums' timeout 60 moe-serve --verify --rank 0 "$work/model"
+
 mv "$work/shards"/experts-0001-* "$work/"
 start own --rank 0 "$work/shards"
 kill -TERM "$server"

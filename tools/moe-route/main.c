@@ -35,6 +35,7 @@ static const struct moe_opt options[] = {
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
 	{"no-prefix-cache", 0, MOE_OPT_FLAG, &opt.no_prefix_cache, NULL, "compute every prompt anew, even where one began alike before", 0, 0},
 	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "map, or before anything else: read, lock, copy (map)", 0, 0},
+	{"verify", 0, MOE_OPT_FLAG, &opt.verify, NULL, "compare the files of this process with their checksums first", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads (default: all cores)", 1, 1024},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{"temp", 0, MOE_OPT_NUM, &opt.temperature, "T", "temperature; 0: the likeliest token (default: the model's)", 0, 1e6},

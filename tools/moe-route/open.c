@@ -49,6 +49,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 		.timeout = o->timeout,
 		.record = o->importance != NULL,
 		.threads = (int)o->threads,
+		.verify = o->verify,
 		.weights = o->load,
 		.tick = {moe_progress_tick, &bar},
 		.engine = {

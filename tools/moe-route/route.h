@@ -16,7 +16,7 @@ struct route_options {
 	enum moe_load load;          /* by weights */
 	uint64_t kv_memory;
 	double timeout, temperature, top_p, min_p;
-	bool exact, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+	bool exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
 /* What a request has when it says nothing itself. */

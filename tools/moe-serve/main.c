@@ -20,6 +20,7 @@ static const struct moe_opt table[] = {
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"numa", 0, MOE_OPT_STR, &opt.numa, "NODES", "bind servers to nodes in turn: auto, off, or a list (auto)", 0, 0},
 	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "before it is ready: read, lock, copy them, or only map (read)", 0, 0},
+	{"verify", 0, MOE_OPT_FLAG, &opt.verify, NULL, "compare the experts' file with its checksums first", 0, 0},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
 	{"no-shm", 0, MOE_OPT_FLAG, &opt.no_shm, NULL, "share no memory with clients on this host", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for requests in shared memory so long before sleeping (20)", 0, 1000000},

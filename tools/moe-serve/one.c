@@ -97,12 +97,31 @@ static int load(struct one *o, struct moe_err *e)
 	return rc;
 }
 
+static int verify(const struct one *o, struct moe_err *e)
+{
+	struct moe_progress bar = {.what = "verifying"};
+	struct moe_shard_options c = MOE_SHARD_OPTIONS_INIT;
+	int rc;
+
+	if (!o->p->o.verify)
+		return 0;
+	c.threads = plan_threads(o->p, o->rank, o->node);
+	if (o->rank == o->p->first)
+		c.tick = moe_progress_tick;
+	c.ctx = &bar;
+	rc = moe_source_verify(o->p->source, o->rank, &c, e);
+	moe_progress_end(&bar);
+	return rc;
+}
+
 static int open_compute(struct one *o, struct moe_err *e)
 {
 	const struct plan *p = o->p;
 	char words[256];
-	int rc = moe_source_tensors(p->source, o->rank, &o->tensors, e);
+	int rc = verify(o, e);
 
+	if (!rc)
+		rc = moe_source_tensors(p->source, o->rank, &o->tensors, e);
 	if (!rc && moe_source_made_words(p->source, words, sizeof words))
 		moe_log(MOE_INFO, "%s", words);
 	if (!rc)

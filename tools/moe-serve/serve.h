@@ -15,7 +15,7 @@
 /* What was asked for, as the command line says it. */
 struct options {
 	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights;
-	bool insecure, exact, no_shm;
+	bool insecure, exact, no_shm, verify;
 	struct moe_numerics numerics; /* by exact and activations */
 	enum moe_load load;          /* by weights */
 	int64_t busy_poll;           /* microseconds */
