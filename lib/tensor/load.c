@@ -125,7 +125,8 @@ static int cut(struct loader *l, struct moe_err *e)
 
 /* ---- doing it ---- */
 
-/* Where the system cannot do it in one call, or the file has been cut: page by page, through the guard of the mapping. */
+/* Page by page.  Where madvise cannot read the pages this does, and finds a file that has been cut, through the guard of the
+ * mapping.  Where it can, a virtual machine may still have to be given each page by its host when a core touches it first. */
 static void touch(const struct piece *p, uintptr_t page)
 {
 	for (uintptr_t at = p->from; at < p->to; at += page)
@@ -141,8 +142,8 @@ static void load_piece(void *arg, size_t i, int worker)
 	int none = 0;
 
 	(void)worker;
-	if (madvise(data, bytes, MADV_POPULATE_READ) != 0)
-		touch(p, (uintptr_t)sysconf(_SC_PAGESIZE));
+	(void)madvise(data, bytes, MADV_POPULATE_READ);
+	touch(p, (uintptr_t)sysconf(_SC_PAGESIZE));
 	if (l->how == MOE_LOAD_LOCK && mlock(data, bytes) != 0)
 		atomic_compare_exchange_strong(&l->lock_errno, &none, errno);
 	if (p->copy) {
