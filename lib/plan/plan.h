@@ -462,6 +462,50 @@ const struct moe_trace_header *moe_trace_header(const struct moe_trace *t);
 int moe_trace_next(struct moe_trace *t, struct moe_trace_line *out, bool *more, struct moe_err *e);
 void moe_trace_close(struct moe_trace *t);
 
+/* ---- caches of experts ---- */
+
+/* What goes when room is needed, besides what the token at hand needs: what was not used for longest; what was used least, recent
+ * uses counting more (uses / time since the last); what was not used for longest of those that had their grace. */
+enum moe_cache { MOE_CACHE_LRU, MOE_CACHE_FREQUENCY, MOE_CACHE_GRACE, MOE_CACHES };
+const char *moe_cache_name(enum moe_cache c); /* "lru", "frequency", "grace" */
+bool moe_cache_named(const char *name, enum moe_cache *out);
+struct moe_replay {
+	enum moe_cache policy;
+	int slots;                   /* experts a layer that the cache holds */
+	bool global;                 /* one cache for all layers, as large as theirs together; else each has its own */
+	int grace;                   /* MOE_CACHE_GRACE: tokens of its layer that an expert stays at least */
+	bool prefill;                /* tokens of prompts count too; else generated ones only */
+	uint64_t skip;               /* tokens of each layer that fill the cache before hits are counted */
+};
+struct moe_replay_result {
+	int layers;
+	double *hits, *accesses;     /* [layers] */
+	double all_hits, all_accesses;
+	double tokens;               /* counted */
+	double bytes;                /* that misses moved; 0 without `bytes` */
+};
+/* What a cache would have done for a trace, which is read once.  model and bytes may be NULL. */
+int moe_cache_replay(const char *trace, const struct moe_model *m, const struct moe_replay *how, moe_expert_bytes *bytes, void *ctx,
+                     struct moe_replay_result *out, struct moe_err *e);
+void moe_replay_result_free(struct moe_replay_result *r);
+
+enum moe_advice { MOE_ADVISE_STATIC, MOE_ADVISE_CACHE, MOE_ADVISE_NEITHER };
+const char *moe_advice_name(enum moe_advice a); /* "static", "cache", "neither" */
+/* Shares of accesses that find their expert among so many slots a layer, on the second half of a trace. */
+struct moe_verdict {
+	double uniform;              /* any so many experts: slots / experts */
+	double fixed;                /* those that were used most in the first half */
+	double cache[MOE_CACHES];    /* warmed in the first half */
+	enum moe_cache best;         /* of the caches */
+	double tokens;               /* of the second half */
+	enum moe_advice advice;
+};
+/* Is a static choice of experts worth it, or a cache?  Each must beat what is simpler by a tenth: a cache, when it leaves less than
+ * 0.9 of the misses of `fixed` (which moves nothing) and of `uniform`; else a static choice, when it leaves less than 0.9 of the
+ * misses of `uniform`; else neither.  how: slots, global, grace and prefill count.  The trace is read several times. */
+int moe_cache_verdict(const char *trace, const struct moe_model *m, const struct moe_replay *how, struct moe_verdict *out,
+                      struct moe_err *e);
+
 /* ---- policy files ---- */
 
 /* A hardware profile or fleet as devices: every host's cpu level, or gpus once they serve (moe-policy(5)). */
