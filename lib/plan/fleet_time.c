@@ -13,7 +13,8 @@
 /* One host's part of a layer's experts, for `rows` tokens. */
 struct part {
 	double load;                 /* share of all pairs */
-	double distinct;             /* experts that are touched */
+	double experts;              /* that lie there */
+	double distinct;             /* that are touched */
 	double tokens;               /* that have an expert there */
 };
 
@@ -33,7 +34,7 @@ static struct part part_of(const struct moe_setting *s, int layer, int host, dou
 {
 	const struct moe_ffn *f = &s->model->layers[layer].ffn;
 	double choices = plan_choices(s, layer);
-	struct part p = {0, 0, 0};
+	struct part p = {0, 0, 0, 0};
 
 	for (int x = 0; x < f->experts; x++) {
 		double c;
@@ -43,6 +44,7 @@ static struct part part_of(const struct moe_setting *s, int layer, int host, dou
 			continue;
 		moe_placement_of(s->placement, layer, x, &copies);
 		c = plan_chance(s, layer, x, choices) / copies;
+		p.experts++;
 		p.load += c / f->gate.top_k;
 		p.distinct += 1 - pow(1 - c, rows);
 	}
@@ -58,6 +60,7 @@ static void scale(struct moe_op *op, const struct moe_setting *s, int layer, con
 	op->activations *= p->load;
 	op->weights = p->distinct * plan_expert_bytes(s, layer);
 	op->rows = p->distinct > 0 ? pairs / p->distinct : 0;
+	op->chance = p->experts > 0 ? pairs / op->tokens / p->experts : 0;
 }
 
 bool plan_is_spread(const struct moe_setting *s, int layer)

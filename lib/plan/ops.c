@@ -240,9 +240,12 @@ static struct moe_op experts(const struct moe_setting *s, int layer, const struc
 	const struct moe_ffn *f = &s->model->layers[layer].ffn;
 	double h = s->model->hidden, i = f->expert_width, pairs = r->rows * f->gate.top_k;
 	double distinct = moe_distinct_experts(s, layer, r->rows);
+	struct moe_op op = product(s, MOE_OP_EXPERTS, s->quants.experts, pairs / distinct, 6 * pairs * h * i,
+	                           distinct * plan_expert_bytes(s, layer), (pairs * (3 * h + 2 * i) + 3 * r->rows * h) * r->element, 4);
 
-	return product(s, MOE_OP_EXPERTS, s->quants.experts, distinct > 0 ? pairs / distinct : 0, 6 * pairs * h * i,
-	               distinct * plan_expert_bytes(s, layer), (pairs * (3 * h + 2 * i) + 3 * r->rows * h) * r->element, 4);
+	op.tokens = r->rows;
+	op.chance = (double)f->gate.top_k / f->experts;
+	return op;
 }
 
 static struct moe_op ffn(const struct moe_setting *s, enum moe_op_kind kind, double width, const struct plan_rows *r)

@@ -193,6 +193,7 @@ struct moe_op {
 	enum moe_flops type;
 	int kernel;                  /* index into moe_memory_level.kernels; -1: none of them */
 	double rows;                 /* that a weight meets: of experts the mean over those that are touched */
+	double tokens, chance;       /* experts: a binomial number of rows, of so many tokens that choose one by chance; else 0 */
 	double calls;                /* of kernels */
 };
 /* Which it has in that layer; out[MOE_OPS], *n.  layer -1: embedding and head. */

@@ -110,6 +110,8 @@ int plan_predict_full(const struct moe_setting *s, const struct moe_execution *x
 
 	if (rc)
 		return rc;
+	if (s->kv_bytes != 1 && s->kv_bytes != 2 && s->kv_bytes != 4)
+		return moe_fail(e, MOE_E_INPUT, "keys and values of %d bytes: it is 1, 2 or 4", s->kv_bytes);
 	*out = (struct moe_prediction){0};
 	plan_pass_decode(s, x, &decode);
 	plan_pass_prefill(s, x, &prefill);

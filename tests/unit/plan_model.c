@@ -377,6 +377,77 @@ static void limits_are_where_roofs_meet(void **state)
 		}
 }
 
+/* ---- on the host alone ---- */
+
+static const struct moe_execution on_cpu = {.schedule = MOE_SCHEDULE_RESIDENT, .batch = 8, .micro_batch = 8, .prefill_micro_batch = 8,
+                                            .attention_on = CPU, .ffn_on = CPU, .weights = {0, 1}, .kv = {0, 1}};
+
+/* A decode step of one sequence reads the weights that are used, once. */
+static void a_step_reads_what_it_uses(void **state)
+{
+	struct moe_hardware h = machine();
+	struct moe_execution x = on_cpu;
+	struct moe_prediction p;
+	struct moe_model m;
+	struct moe_setting s;
+	double used;
+
+	(void)state;
+	assert_int_equal(moe_synth_model("mixtral-8x7b", &m, NULL), 0);
+	s = setting(&m, &h);
+	h.levels[CPU].call = 0;
+	x.batch = x.micro_batch = x.prefill_micro_batch = 1;
+	assert_int_equal(moe_predict(&s, &x, &p, NULL), 0);
+	used = 2.0 * ((double)moe_model_parameters(&m, true) - (double)m.vocab * m.hidden);
+	assert_true(p.step_seconds > used / 100e9 && p.step_seconds < 1.02 * used / 100e9);
+	assert_int_equal(p.decode.bottleneck, MOE_LANE_CPU);
+	moe_model_free(&m);
+}
+
+/* Experts in a mapped file are read when they are touched: eight tokens of Mixtral touch most, one touches two. */
+static void a_mapped_file_is_read_for_what_is_touched(void **state)
+{
+	struct moe_hardware h = machine();
+	struct moe_execution x = on_cpu;
+	struct moe_prediction p;
+	struct moe_model m;
+	struct moe_setting s;
+
+	(void)state;
+	assert_int_equal(moe_synth_model("mixtral-8x7b", &m, NULL), 0);
+	s = setting(&m, &h);
+	x.weights[CPU] = 0;
+	x.weights[DISK] = 1;
+	x.batch = x.micro_batch = x.prefill_micro_batch = 1;
+	assert_int_equal(moe_predict(&s, &x, &p, NULL), 0);
+	assert_true(fabs(p.decode.lanes[MOE_LANE_DISK].total / (2 * 6.0 * 4096 * 14336 / 2e9 + 1e-4) - 1) < 1e-9);
+	assert_true(p.decode.seconds >= p.decode.lanes[MOE_LANE_DISK].total + p.decode.lanes[MOE_LANE_CPU].total);
+	assert_true(plan_term(&p.memory[CPU].used, "experts") == 0);
+	moe_model_free(&m);
+}
+
+/* A kernel's measured rate takes the place of the roofs; experts get rows by chance, so rates between are met too. */
+static void measured_kernels_count(void **state)
+{
+	struct moe_hardware h = machine();
+	struct moe_kernel_roof *k = &h.levels[CPU].kernels[MOE_Q_BF16];
+	struct moe_prediction roofs, same, slow;
+	struct moe_model m;
+	struct moe_setting s;
+
+	(void)state;
+	assert_int_equal(moe_synth_model("mixtral-8x7b", &m, NULL), 0);
+	s = setting(&m, &h);
+	assert_int_equal(moe_predict(&s, &on_cpu, &roofs, NULL), 0);
+	*k = (struct moe_kernel_roof){.n = 2, .rows = {1, 8}, .bandwidth = {100e9, 100e9}}; /* 8 FLOP/byte is the ridge */
+	assert_int_equal(moe_predict(&s, &on_cpu, &same, NULL), 0);
+	assert_true(fabs(same.decode.seconds / roofs.decode.seconds - 1) < 0.01);
+	k->bandwidth[1] = 50e9;
+	assert_int_equal(moe_predict(&s, &on_cpu, &slow, NULL), 0);
+	assert_true(slow.decode.seconds > 1.1 * same.decode.seconds && slow.decode.seconds < 2 * same.decode.seconds);
+	moe_model_free(&m);
+}
+
 /* ---- several hosts ---- */
 
 struct spread {
@@ -414,9 +485,6 @@ static void spread_end(struct spread *t)
 	moe_placement_free(&t->placement);
 	moe_model_free(&t->model);
 }
-
-static const struct moe_execution on_cpu = {.schedule = MOE_SCHEDULE_RESIDENT, .batch = 8, .micro_batch = 8, .prefill_micro_batch = 8,
-                                            .attention_on = CPU, .ffn_on = CPU, .weights = {0, 1}, .kv = {0, 1}};
 
 static void a_layer_waits_for_the_slowest_host(void **state)
 {
@@ -525,6 +593,9 @@ int main(void)
 		cmocka_unit_test(distinct_experts_uniformly),
 		cmocka_unit_test(distinct_experts_by_usage),
 		cmocka_unit_test(limits_are_where_roofs_meet),
+		cmocka_unit_test(a_step_reads_what_it_uses),
+		cmocka_unit_test(a_mapped_file_is_read_for_what_is_touched),
+		cmocka_unit_test(measured_kernels_count),
 		cmocka_unit_test(a_layer_waits_for_the_slowest_host),
 		cmocka_unit_test(hosts_share_the_experts),
 		cmocka_unit_test(nonsense_is_refused),

@@ -140,6 +140,79 @@ static void policies_of_larger_models(void **state)
 	}
 }
 
+/* Lanes of the two settings, and a prefill, by hand. */
+static void times_by_hand(void **state)
+{
+	struct moe_model m = mixtral();
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_hardware t4 = machine(false, 1, 184), l4 = machine(true, 1, 184);
+	struct moe_setting s = {.model = &m, .hardware = &t4, .workload = mtbench(128, true), .variant = MOE_VARIANT_PAPER};
+	struct moe_found f;
+	double layer = 6.0 * 4096 * 14336 * 8;
+
+	(void)state;
+	assert_int_equal(plan_search_paper(&s, &how, &f, NULL), 0);
+	near(f.prediction.decode.lanes[MOE_LANE_GPU].total, 0.1226, 1e-4);
+	near(f.prediction.decode.lanes[MOE_LANE_CPU].total, 0.01057, 1e-5);
+	near(f.prediction.decode_tokens_per_second, 504.0 * 128 / (32 * 127 * f.prediction.decode.seconds), 1e-9);
+	near(f.prediction.prefill.lanes[MOE_LANE_H2D].total, (layer * (1 - f.execution.weights[0]) + 2.0 * 504 * 418 * 4096) / (16 * GIB), 1e-9);
+	near(plan_term(&f.prediction.prefill.lanes[MOE_LANE_GPU], "experts"), 14 * 6.0 * 36 * 418 * 4096 * 14336 * 2 / 65e12, 1e-9);
+	s.hardware = &l4;
+	s.residual = MOE_RESIDUAL_PER_MICRO_BATCH;
+	s.workload.generate = 32;
+	assert_int_equal(plan_search_paper(&s, &how, &f, NULL), 0);
+	near(f.prediction.decode.lanes[MOE_LANE_GPU].total, 0.1475, 1e-4);
+}
+
+/* With attention on the GPU the cache is there, or moves; either way the paper charges the GPU's memory with all of it. */
+static void attention_on_the_gpu(void **state)
+{
+	struct moe_model m = mixtral();
+	struct moe_hardware h = machine(true, 1, 184);
+	struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(32, true), .variant = MOE_VARIANT_PAPER,
+	                        .residual = MOE_RESIDUAL_PER_MICRO_BATCH};
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_found cpu, gpu;
+	struct moe_prediction moving;
+	double cache;
+
+	(void)state;
+	assert_int_equal(plan_search_paper(&s, &how, &cpu, NULL), 0);
+	how.attention_on = 0;
+	assert_int_equal(plan_search_paper(&s, &how, &gpu, NULL), 0);
+	assert_true(gpu.prediction.fits);
+	assert_true(gpu.prediction.decode_tokens_per_second < cpu.prediction.decode_tokens_per_second);
+	assert_true(plan_term(&gpu.prediction.decode.lanes[MOE_LANE_GPU], "attention") > 0);
+	gpu.execution.kv[0] = 0;
+	gpu.execution.kv[1] = 1;
+	assert_int_equal(moe_predict(&s, &gpu.execution, &moving, NULL), 0);
+	cache = 4.0 * 450 * 1024 * 32 * (double)gpu.execution.batch;
+	near(plan_term(&moving.memory[0].used, "kv cache"), cache, 1);
+	near(plan_term(&moving.decode.lanes[MOE_LANE_H2D], "kv"), 4.0 * 434 * 1024 * (double)gpu.execution.batch / (16 * GIB), 1e-9);
+}
+
+/* What is fixed stays, and the largest batch is obeyed. */
+static void fixed_sizes_are_kept(void **state)
+{
+	struct moe_model m = mixtral();
+	struct moe_hardware h = machine(false, 1, 184);
+	struct moe_setting s = {.model = &m, .hardware = &h, .workload = mtbench(32, true), .variant = MOE_VARIANT_PAPER};
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_found f;
+
+	(void)state;
+	how.micro_batch = 20;
+	assert_int_equal(plan_search_paper(&s, &how, &f, NULL), 0);
+	assert_int_equal(f.execution.micro_batch, 20);
+	how.batch = 200;
+	assert_int_equal(plan_search_paper(&s, &how, &f, NULL), 0);
+	assert_int_equal(f.execution.batch, 200);
+	how = (struct moe_search)MOE_SEARCH_INIT;
+	how.max_batch = 100;
+	assert_int_equal(plan_search_paper(&s, &how, &f, NULL), 0);
+	assert_in_range(f.execution.batch, 1, 100);
+}
+
 /* GPU memory sets the batch of the T4 and host memory that of the L4; the link binds both. */
 static void what_sets_the_batch(void **state)
 {
@@ -319,6 +392,9 @@ int main(void)
 		cmocka_unit_test(policies_on_a_t4),
 		cmocka_unit_test(policies_on_an_l4),
 		cmocka_unit_test(policies_of_larger_models),
+		cmocka_unit_test(times_by_hand),
+		cmocka_unit_test(attention_on_the_gpu),
+		cmocka_unit_test(fixed_sizes_are_kept),
 		cmocka_unit_test(what_sets_the_batch),
 		cmocka_unit_test(what_does_not_fit_is_said),
 		cmocka_unit_test(ridges),
