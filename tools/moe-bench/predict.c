@@ -71,7 +71,7 @@ double bench_predict(const struct bench_predictor *p, const struct bench_test *t
 	struct moe_execution x;
 	struct moe_prediction got;
 	struct moe_err e = MOE_ERR_INIT;
-	if (t->what == BENCH_MIXED || t->what == BENCH_LOAD || t->what == BENCH_NET || (t->what != BENCH_TG && t->depth))
+	if (t->what == BENCH_MIXED || t->what == BENCH_READY || t->what == BENCH_LOAD || t->what == BENCH_NET || (t->what != BENCH_TG && t->depth))
 		return NAN; /* no one batch that the model could be asked about */
 	set_execution(&x, t, chunk);
 	if (moe_predict(&s, &x, &got, &e)) {
