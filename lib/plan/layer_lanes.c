@@ -72,7 +72,7 @@ static int compute_experts_once(struct layer *y, struct moe_err *e)
 static int operations(struct layer *y, struct moe_err *e)
 {
 	const struct plan_pass *p = y->p;
-	bool once = p->x->schedule == MOE_SCHEDULE_COALESCED;
+	bool once = p->x->schedule == MOE_SCHEDULE_COALESCED && !p->prefill;
 	struct moe_op ops[MOE_OPS];
 	int n, rc = 0;
 

@@ -272,22 +272,32 @@ int moe_search_sensitivity(const struct moe_setting *s, const struct moe_search 
 
 /* ---- the simulator ---- */
 
-/* Plays a graph: how long each task takes and when it runs. */
+/* Plays a graph by its rules (schedule.h): each task begins as soon as it may.  Time and memory in proportion to tasks and
+ * dependencies. */
 typedef double moe_task_seconds(void *ctx, const struct moe_task *t);
 struct moe_timeline {
 	double *begin, *end;         /* [graph.n] seconds */
 	double makespan;
-	double busy[MOE_LANES];      /* seconds */
-	double step_seconds;         /* of a step once it is under way: the mean distance of the last steps' ends, the first left out */
+	double busy[MOE_LANES];      /* seconds; what is missing to the makespan is bubbles */
+	double step_seconds;         /* of a step among others: the mean distance between the ends of steps, without the first and,
+	                              * of three or more, the last; of a single step all of it */
 };
+/* MOE_E_INPUT: a duration that is no number or below 0; MOE_E_NOMEM. */
 int moe_play(const struct moe_graph *g, moe_task_seconds *seconds, void *ctx, struct moe_timeline *out, struct moe_err *e);
 void moe_timeline_free(struct moe_timeline *t);
-/* Play a schedule at the predicted durations of its tasks (setting and execution say which; decode or prefill). */
+/* Build the graph of an execution's schedule for `steps` decode steps, or for the prefill of its batch (steps 1; more: that
+ * many batches), and play it.  Durations are moe_predict's: every term of a layer's lane is shared out evenly over the tasks
+ * that it is made of, so that in a layer tasks and prediction add up to the same on every lane.  (With hidden states that move
+ * in prefill, the first layer fetches none and the last stores none.)  What copies take from the host's memory is part of what the
+ * CPU computes; where it computes nothing, it is left out.  Paper variant: the paper's terms.
+ * MOE_E_UNSUPPORTED: the prediction has a term for which the schedule has no task, such as a KV cache on disk; and all of
+ * moe_predict's and moe_schedule_build's errors.  Both *g and *out are the caller's to free. */
 int moe_simulate(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
                  struct moe_timeline *out, struct moe_err *e);
-/* Chrome's trace format (chrome://tracing, Perfetto): one process, a thread per lane. */
+/* Chrome's trace format (chrome://tracing, Perfetto): one process, a thread per lane, times in microseconds; every task has
+ * its step, layer, micro-batch and page. */
 int moe_timeline_chrome(const struct moe_graph *g, const struct moe_timeline *t, struct moe_buf *out, struct moe_err *e);
-/* A picture of seconds [from, to). */
+/* A picture of seconds [from, to): lanes as rows, tasks coloured by kind, and the share of bubbles of each lane. */
 int moe_timeline_svg(const struct moe_graph *g, const struct moe_timeline *t, double from, double to, const char *title,
                      struct moe_buf *out, struct moe_err *e);
 

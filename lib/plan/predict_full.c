@@ -65,40 +65,13 @@ static int layers(const struct plan_pass *p, struct moe_layer_time *mean, struct
 	return 0;
 }
 
-/* The engine looks for the greatest logit and adds up exponentials of all of them on one core, one after the other: measured 3 ns
- * for each of the two. */
-#define CHOICE_SECONDS 6e-9
-
-static double choice(const struct plan_pass *p, double sequences)
-{
-	return p->base_on == p->host ? sequences * p->s->model->vocab * CHOICE_SECONDS : 0;
-}
-
-/* Embedding, head and the choice of tokens.  A decode step has one call of each for the batch, a prefill one for every
- * micro-batch, of which some may end no prompt. */
-static double ends(const struct plan_pass *p)
-{
-	struct plan_rows r = p->rows;
-	double sequences = r.sequences * p->micro_batches, calls = p->prefill ? p->micro_batches : 1;
-	struct moe_op ops[MOE_OPS];
-	double seconds = choice(p, sequences);
-	int n;
-
-	if (calls > sequences)
-		calls = sequences;
-	r.rows = r.rows * p->micro_batches / calls;
-	r.sequences = sequences / calls;
-	plan_ops(p->s, -1, &r, ops, &n);
-	for (int i = 0; i < n; i++)
-		seconds += calls * plan_op_seconds(p->s, p->base_on, &ops[i]);
-	return seconds;
-}
-
 static int run(const struct plan_pass *p, struct moe_layer_time *layer, double *seconds, struct moe_err *e)
 {
+	double embed, head;
 	int rc = layers(p, layer, e);
 
-	*seconds = layer->seconds * p->s->model->n_layers + ends(p);
+	plan_pass_ends(p, &embed, &head);
+	*seconds = layer->seconds * p->s->model->n_layers + embed + head;
 	return rc;
 }
 

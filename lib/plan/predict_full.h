@@ -20,6 +20,8 @@ struct plan_pass {
 };
 void plan_pass_decode(const struct moe_setting *s, const struct moe_execution *x, struct plan_pass *p);
 void plan_pass_prefill(const struct moe_setting *s, const struct moe_execution *x, struct plan_pass *p);
+/* Seconds that embedding, and head with the choice of tokens, take of the batch. */
+void plan_pass_ends(const struct plan_pass *p, double *embed, double *head);
 
 /* What one micro-batch waits for in a layer, one after the other. */
 struct plan_stages {

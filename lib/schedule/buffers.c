@@ -135,7 +135,7 @@ static int64_t after(const struct place *p, int64_t layer, bool half)
 
 static bool experts_apart(const struct place *p)
 {
-	return p->s->schedule == MOE_SCHEDULE_COALESCED || (p->s->experts_on_cpu && !p->s->attention_on_cpu);
+	return (p->s->schedule == MOE_SCHEDULE_COALESCED && !p->s->prefill) || (p->s->experts_on_cpu && !p->s->attention_on_cpu);
 }
 
 /* Rows that come back from experts on the CPU are added by whoever uses the residual next. */

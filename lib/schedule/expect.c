@@ -40,7 +40,7 @@ static enum spread spread_of(const struct moe_schedule_shape *s, enum moe_task_k
 	case MOE_TASK_PRE_ATTENTION:
 	case MOE_TASK_ATTENTION:
 	case MOE_TASK_POST_ATTENTION: return TURNS;
-	case MOE_TASK_EXPERTS: return s->schedule == MOE_SCHEDULE_COALESCED ? PASSES : rows_move(s) ? TURNS : NEVER;
+	case MOE_TASK_EXPERTS: return s->schedule == MOE_SCHEDULE_COALESCED && !s->prefill ? PASSES : rows_move(s) ? TURNS : NEVER;
 	case MOE_TASK_READ_WEIGHTS: return s->weights_move && s->from_disk ? PAGES : NEVER;
 	case MOE_TASK_PIN_WEIGHTS: return s->weights_move && !s->pinned ? PAGES : NEVER;
 	case MOE_TASK_LOAD_WEIGHTS: return s->weights_move ? PAGES : NEVER;

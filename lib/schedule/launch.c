@@ -172,16 +172,11 @@ static void launch_fetch(struct build *b, int64_t q)
 
 static void launch_compute(struct build *b, const struct turn *t)
 {
-	bool coalesced = b->shape.schedule == MOE_SCHEDULE_COALESCED;
 	launch_pre_attention(b, t);
 	moe_launch(b, MOE_TASK_ATTENTION, t);
 	moe_launch(b, MOE_TASK_POST_ATTENTION, t);
-	if (coalesced && t->micro_batch == b->shape.micro_batches - 1) {
-		moe_launch_experts(b, t);
-		launch_heads(b, t->pass);
-	} else if (!coalesced && t->last_layer) {
+	if (t->last_layer)
 		moe_launch(b, MOE_TASK_HEAD, t);
-	}
 }
 
 /* Layer by layer, micro-batch by micro-batch; K and V leave for the host, where decode's attention or its fetches want them. */

@@ -35,7 +35,7 @@
 enum moe_schedule {
 	MOE_SCHEDULE_RESIDENT,  /* nothing moves: every layer's weights lie where they are used */
 	MOE_SCHEDULE_CGOPIPE,   /* CPU attention two micro-batches ahead, weights in pages between the hidden states */
-	MOE_SCHEDULE_COALESCED, /* the same, but a layer's experts run once, on the whole batch */
+	MOE_SCHEDULE_COALESCED, /* the same, but in decode a layer's experts run once, on the whole batch */
 	MOE_SCHEDULE_FLEXGEN,   /* GPU attention, KV cache and the next layer's weights fetched meanwhile; all lanes wait for
 	                         * each other after every micro-batch */
 	MOE_SCHEDULE_FLEXGEN_C, /* CPU attention, nothing overlaps it but the next layer's weights */
@@ -91,8 +91,8 @@ struct moe_schedule_shape {
 	bool weights_move;        /* false: all are resident on the device, there are no weight tasks.  Not with resident. */
 	bool from_disk;           /* what moves is read from disk first */
 	bool pinned;              /* the host's weights are all pinned already, and disks read into pinned memory: no PIN tasks */
-	bool hidden_moves;        /* prefill of cgopipe, flexgen and flexgen-c: residuals of micro-batches that are not at work
-	                           * lie on the host */
+	bool hidden_moves;        /* prefill of cgopipe, coalesced, flexgen and flexgen-c: residuals of micro-batches that are not
+	                           * at work lie on the host */
 	bool attention_on_cpu;    /* resident: attention and its KV cache; cgopipe, coalesced and flexgen-c always have it there */
 	bool experts_on_cpu;      /* resident: the experts.  With attention_on_cpu all runs on the CPU and nothing moves. */
 };

@@ -16,7 +16,7 @@ static int check_flags(const struct moe_schedule_shape *s, struct moe_err *e)
 {
 	const char *name = moe_schedule_name(s->schedule);
 	bool resident = s->schedule == MOE_SCHEDULE_RESIDENT;
-	bool rotates = s->schedule == MOE_SCHEDULE_CGOPIPE || s->schedule == MOE_SCHEDULE_FLEXGEN || s->schedule == MOE_SCHEDULE_FLEXGEN_C;
+	bool rotates = !resident && s->schedule != MOE_SCHEDULE_ZERO;
 	if (resident && s->weights_move)
 		return moe_fail(e, MOE_E_INPUT, "schedule resident moves no weights");
 	if (!resident && (s->attention_on_cpu || s->experts_on_cpu))

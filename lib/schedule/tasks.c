@@ -80,7 +80,7 @@ static void wait_post_attention(struct build *b, const struct turn *t)
 	wait_for(b, MOE_TASK_ATTENTION, t->micro_batch);
 	wait_for(b, MOE_TASK_LOAD_HIDDEN, t->micro_batch);
 	wait_for(b, MOE_TASK_STORE_HIDDEN, t->micro_batch);
-	if (b->shape.schedule != MOE_SCHEDULE_COALESCED)
+	if (b->shape.schedule != MOE_SCHEDULE_COALESCED || b->shape.prefill)
 		wait_task(b, b->slot_filled[t->pass & 1]);
 }
 

@@ -60,7 +60,7 @@ static void nonsense_is_refused(void **state)
 		{.schedule = MOE_SCHEDULE_CGOPIPE, .layers = INT32_MAX, .micro_batches = INT32_MAX, .steps = INT32_MAX, .pages = INT32_MAX},
 		{.schedule = MOE_SCHEDULE_RESIDENT, .layers = 1, .micro_batches = 1, .steps = 1, .weights_move = true},
 		{.schedule = MOE_SCHEDULE_CGOPIPE, .layers = 1, .micro_batches = 1, .steps = 1, .hidden_moves = true},
-		{.schedule = MOE_SCHEDULE_COALESCED, .layers = 1, .micro_batches = 1, .steps = 1, .prefill = true, .hidden_moves = true},
+		{.schedule = MOE_SCHEDULE_ZERO, .layers = 1, .micro_batches = 1, .steps = 1, .prefill = true, .hidden_moves = true},
 		{.schedule = MOE_SCHEDULE_ZERO, .layers = 1, .micro_batches = 1, .steps = 1, .experts_on_cpu = true},
 	};
 	(void)state;

@@ -31,7 +31,7 @@ static inline bool rig_flavour(int n, struct moe_schedule_shape *s)
 	s->experts_on_cpu = where & 2;
 	if ((where && !resident) || (resident && weights))
 		return false;
-	return !hidden || (s->prefill && !resident && s->schedule != MOE_SCHEDULE_ZERO && s->schedule != MOE_SCHEDULE_COALESCED);
+	return !hidden || (s->prefill && !resident && s->schedule != MOE_SCHEDULE_ZERO);
 }
 
 static inline void rig_build(const struct moe_schedule_shape *s, struct moe_graph *g)
