@@ -212,6 +212,11 @@ struct moe_roofline {
 int moe_roofline(const struct moe_hardware *h, enum moe_flops t, int i, int j, double intensity_i, double intensity_j,
                  struct moe_roofline *out, struct moe_err *e);
 
+/* As a picture: roofs of every level and link, the operations of a layer in decode (its first with experts), those whose
+ * bytes are moved also by these, and where it pays to move them: P1, P2, balance. */
+int moe_roofline_svg(const struct moe_setting *s, const struct moe_execution *x, const char *title, struct moe_buf *out,
+                     struct moe_err *e);
+
 /* ---- search ---- */
 
 /* A mixed-integer linear program: the least cost . x with row . x <= limit for every row and x >= 0; x[i] whole where

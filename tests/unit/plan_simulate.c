@@ -226,7 +226,7 @@ static void the_ablation_keeps_its_order(void **state)
 /* Where one lane binds, playing finds what the formula says. */
 static void a_bound_schedule_takes_what_is_predicted(void **state)
 {
-	static const enum moe_schedule bound[] = {MOE_SCHEDULE_CGOPIPE, MOE_SCHEDULE_ZERO};
+	static const enum moe_schedule bound[] = {MOE_SCHEDULE_CGOPIPE, MOE_SCHEDULE_ZERO, MOE_SCHEDULE_FLEXGEN};
 	struct moe_prediction p;
 	struct moe_timeline t;
 	struct moe_graph g;
@@ -234,7 +234,7 @@ static void a_bound_schedule_takes_what_is_predicted(void **state)
 
 	(void)state;
 	rig_open(&r, MOE_VARIANT_FULL);
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		struct moe_execution x = execution(bound[i], 36, 504);
 
 		assert_int_equal(moe_predict(&r.s, &x, &p, NULL), 0);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/mem.h"
+#include "base/svg.h"
 
 #define WIDTH 720
 #define LEFT 70                  /* of lines: room for numbers */
@@ -43,9 +43,9 @@ enum axis { OVER_NOTHING, OVER_DEPTH, OVER_BATCH };
 struct page {
 	const struct bench_plot *plot;
 	enum axis axis;
-	struct moe_buf *out;
-	struct moe_err *e;
-	int rc, y;
+	struct moe_svg svg;
+	double (*points)[2];         /* [plot->n] of the line that is drawn */
+	int y;
 };
 
 static bool same_test(const struct bench_point *a, const struct bench_point *b)
@@ -109,31 +109,9 @@ static double panel_most(const struct page *g, const struct bench_point *of)
 
 /* ---- drawing ---- */
 
-#define DRAW(g, ...) ((g)->rc = (g)->rc ? (g)->rc : moe_buf_printf((g)->out, (g)->e, __VA_ARGS__))
-
-/* 1, 2 or 5 times a power of ten, so that at most five of them reach `most`. */
-static double tick_of(double most)
-{
-	double power = pow(10, floor(log10(most / 5))), part = most / 5 / power;
-	return power * (part <= 1 ? 1 : part <= 2 ? 2 : part <= 5 ? 5 : 10);
-}
-
-static void draw_text(struct page *g, double x, double y, const char *class, const char *anchor, const char *text)
-{
-	DRAW(g, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\" text-anchor=\"%s\">", x, y, class, anchor);
-	for (const char *p = text; *p; p++) {
-		const char *safe = *p == '&' ? "&amp;" : *p == '<' ? "&lt;" : *p == '>' ? "&gt;" : NULL;
-		if (safe)
-			DRAW(g, "%s", safe);
-		else
-			DRAW(g, "%c", (unsigned char)*p < 32 ? '?' : *p);
-	}
-	DRAW(g, "</text>\n");
-}
-
 static void draw_whisker(struct page *g, double x1, double y1, double x2, double y2)
 {
-	DRAW(g, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"whisker\"/>\n", x1, y1, x2, y2);
+	moe_svg_line(&g->svg, x1, y1, x2, y2, "whisker");
 }
 
 /* ---- bars ---- */
@@ -144,11 +122,11 @@ static void bar(struct page *g, const struct bench_point *p, double scale)
 	double end = BAR_LEFT + p->ts * scale, low = fmax(0, p->ts - p->deviation) * scale, high = (p->ts + p->deviation) * scale;
 	bench_test_name(&p->test, name, sizeof name);
 	snprintf(text, sizeof text, "%s, batch %d, %d thread%s", name, p->test.batch, p->threads, p->threads == 1 ? "" : "s");
-	draw_text(g, BAR_LEFT - 8, g->y + 15, "label", "end", text);
-	DRAW(g, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" class=\"bar\"/>\n", BAR_LEFT, g->y + 4, end - BAR_LEFT, BAR - 8);
+	moe_svg_text(&g->svg, BAR_LEFT - 8, g->y + 15, "label", "end", text);
+	moe_svg_rect(&g->svg, BAR_LEFT, g->y + 4, end - BAR_LEFT, BAR - 8, "bar", NULL);
 	draw_whisker(g, BAR_LEFT + low, g->y + BAR / 2.0, BAR_LEFT + high, g->y + BAR / 2.0);
 	snprintf(text, sizeof text, p->ts < 100 ? "%.2f ± %.2f" : "%.0f ± %.0f", p->ts, p->deviation);
-	draw_text(g, BAR_LEFT + high + 8, g->y + 15, "label", "start", text);
+	moe_svg_text(&g->svg, BAR_LEFT + high + 8, g->y + 15, "label", "start", text);
 	g->y += BAR;
 }
 
@@ -192,61 +170,66 @@ static double x_of(int v, const int *stops, int n)
 static void grid(struct page *g, double most, const int *stops, int n)
 {
 	char text[32];
-	double step = tick_of(most);
+	double step = moe_svg_tick(most);
 	for (double v = 0; v <= most * 1.001; v += step) {
 		double y = g->y + PANEL - v * PANEL / most;
-		DRAW(g, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" class=\"grid\"/>\n", LEFT, y, RIGHT, y);
+		moe_svg_line(&g->svg, LEFT, y, RIGHT, y, "grid");
 		snprintf(text, sizeof text, "%g", v);
-		draw_text(g, LEFT - 8, y + 4, "label", "end", text);
+		moe_svg_text(&g->svg, LEFT - 8, y + 4, "label", "end", text);
 	}
 	for (int i = 0; i < n; i++) {
 		snprintf(text, sizeof text, "%d", stops[i]);
-		draw_text(g, x_of(stops[i], stops, n), g->y + PANEL + 18, "label", "middle", text);
+		moe_svg_text(&g->svg, x_of(stops[i], stops, n), g->y + PANEL + 18, "label", "middle", text);
 	}
-	draw_text(g, RIGHT + 10, g->y + PANEL + 18, "label", "start", g->axis == OVER_DEPTH ? "depth" : "batch");
+	moe_svg_text(&g->svg, RIGHT + 10, g->y + PANEL + 18, "label", "start", g->axis == OVER_DEPTH ? "depth" : "batch");
 }
 
 /* Names stand in a column of their own: at the lines' ends they would cover each other. */
-static void name_series(struct page *g, const struct bench_point *of, int number)
+static void name_series(struct page *g, const struct bench_point *of, int number, const char *fill)
 {
 	bool depth = g->axis == OVER_DEPTH;
 	int y = g->y + 10 + 18 * number;
 	char text[96];
 	snprintf(text, sizeof text, "%d thread%s, %s %d", of->threads, of->threads == 1 ? "" : "s", depth ? "batch" : "depth",
 	         depth ? of->test.batch : of->test.depth);
-	DRAW(g, "<circle cx=\"%d\" cy=\"%d\" r=\"4\"/>\n", RIGHT + 14, y - 4);
-	draw_text(g, RIGHT + 24, y, "name", "start", text);
+	moe_svg_circle(&g->svg, RIGHT + 14, y - 4, 4, fill);
+	moe_svg_text(&g->svg, RIGHT + 24, y, "name", "start", text);
 }
 
 static void series(struct page *g, int first, int number, double most, const int *stops, int n)
 {
 	const struct bench_point *of = &g->plot->v[first];
-	DRAW(g, "<g class=\"c%d\">\n<polyline points=\"", number % COLOURS);
+	double bottom = g->y + PANEL;
+	char fill[16], stroke[24];
+	int points = 0;
+	snprintf(fill, sizeof fill, "f%d", number % COLOURS);
+	snprintf(stroke, sizeof stroke, "s%d thick", number % COLOURS);
 	for (int k = 0; k < n; k++)
 		for (int i = first; i < g->plot->n; i++) {
 			const struct bench_point *p = &g->plot->v[i];
-			if (same_series(g->axis, p, of) && at(g->axis, p) == stops[k])
-				DRAW(g, "%.1f,%.1f ", x_of(stops[k], stops, n), g->y + PANEL - p->ts * PANEL / most);
+			if (!same_series(g->axis, p, of) || at(g->axis, p) != stops[k])
+				continue;
+			g->points[points][0] = x_of(stops[k], stops, n);
+			g->points[points++][1] = bottom - p->ts * PANEL / most;
 		}
-	DRAW(g, "\"/>\n");
+	moe_svg_polyline(&g->svg, (const double (*)[2])g->points, points, stroke);
 	for (int i = first; i < g->plot->n; i++) {
 		const struct bench_point *p = &g->plot->v[i];
-		double x = x_of(at(g->axis, p), stops, n), bottom = g->y + PANEL;
+		double x = x_of(at(g->axis, p), stops, n);
 		if (!same_series(g->axis, p, of))
 			continue;
-		draw_whisker(g, x, bottom - fmax(0, p->ts - p->deviation) * PANEL / most, x, bottom - (p->ts + p->deviation) * PANEL / most);
-		DRAW(g, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>\n", x, bottom - p->ts * PANEL / most);
+		moe_svg_line(&g->svg, x, bottom - fmax(0, p->ts - p->deviation) * PANEL / most, x, bottom - (p->ts + p->deviation) * PANEL / most, stroke);
+		moe_svg_circle(&g->svg, x, bottom - p->ts * PANEL / most, 3, fill);
 	}
-	name_series(g, of, number);
-	DRAW(g, "</g>\n");
+	name_series(g, of, number, fill);
 }
 
 static void lines(struct page *g, const struct bench_point *of)
 {
-	int *stops = moe_calloc((size_t)g->plot->n + 1, sizeof *stops, "stops", g->e), number = 0;
+	int *stops = moe_calloc((size_t)g->plot->n + 1, sizeof *stops, "stops", g->svg.e), number = 0;
 	double most = panel_most(g, of) * 1.05;
 	if (!stops) {
-		g->rc = MOE_E_NOMEM;
+		g->svg.rc = g->svg.rc ? g->svg.rc : MOE_E_NOMEM;
 		return;
 	}
 	int n = stops_of(g, of, stops);
@@ -261,16 +244,8 @@ static void lines(struct page *g, const struct bench_point *of)
 /* ---- the page ---- */
 
 static const char style[] =
-	"<style>\n"
-	"text { font: 12px sans-serif; fill: #222 }\n"
-	".title { font-size: 15px; font-weight: bold } .head { font-size: 13px; font-weight: bold }\n"
-	".page { fill: #fff } .grid { stroke: #ddd } .whisker { stroke: #222; stroke-width: 1.5 } .bar { fill: #4a90d9 }\n"
-	"polyline { fill: none; stroke-width: 2 }\n"
-	".c0 { stroke: #2f7ed8; fill: #2f7ed8 } .c1 { stroke: #d97706; fill: #d97706 } .c2 { stroke: #2a9d5c; fill: #2a9d5c }\n"
-	".c3 { stroke: #b0479f; fill: #b0479f } .c4 { stroke: #c43c39; fill: #c43c39 } .c5 { stroke: #7a7a7a; fill: #7a7a7a }\n"
-	"g text { stroke: none } g .whisker { stroke: inherit; stroke-width: 1.5 }\n"
-	"@media (prefers-color-scheme: dark) { text { fill: #ddd } .page { fill: #1b1b1b } .grid { stroke: #444 } .whisker { stroke: #ddd } }\n"
-	"</style>\n";
+	".bar { fill: #4a90d9 } .whisker { stroke: #222; stroke-width: 1.5 } .thick { stroke-width: 1.5 }\n"
+	"@media (prefers-color-scheme: dark) { .whisker { stroke: #ddd } }\n";
 
 static void panel(struct page *g, const struct bench_point *of)
 {
@@ -280,7 +255,7 @@ static void panel(struct page *g, const struct bench_point *of)
 	t.depth = 0;
 	bench_test_name(&t, name, sizeof name);
 	snprintf(text, sizeof text, "%s: tokens a second", g->axis == OVER_NOTHING ? kinds[of->test.what] : name);
-	draw_text(g, 16, g->y + 26, "head", "start", text);
+	moe_svg_text(&g->svg, 16, g->y + 26, "head", "start", text);
 	g->y += HEAD;
 	if (g->axis == OVER_NOTHING)
 		bars(g, of);
@@ -290,19 +265,20 @@ static void panel(struct page *g, const struct bench_point *of)
 
 int bench_plot_write(const struct bench_plot *p, const char *model, const char *path, struct moe_err *e)
 {
-	struct moe_buf body = MOE_BUF_INIT, whole = MOE_BUF_INIT;
-	struct page g = {.plot = p, .axis = choose_axis(p), .out = &body, .e = e, .y = 36};
-	draw_text(&g, 16, 26, "title", "start", model);
+	struct moe_buf whole = MOE_BUF_INIT;
+	struct page g = {.plot = p, .axis = choose_axis(p), .svg = MOE_SVG_INIT(e), .y = 36};
+	int rc;
+	g.points = moe_calloc((size_t)p->n + 1, sizeof *g.points, "points", e);
+	if (!g.points)
+		return MOE_E_NOMEM;
+	moe_svg_text(&g.svg, 16, 26, "title", "start", model);
 	for (int i = 0; i < p->n; i++)
 		if (first_of_panel(&g, i))
 			panel(&g, &p->v[i]);
-	g.out = &whole;
-	DRAW(&g, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n%s<rect width=\"100%%\" height=\"100%%\" class=\"page\"/>\n",
-	     WIDTH, g.y + 16, WIDTH, g.y + 16, style);
-	DRAW(&g, "%s</svg>\n", body.data ? body.data : "");
-	if (!g.rc)
-		g.rc = moe_write_file(path, whole.data, whole.len, e);
-	moe_buf_free(&body);
+	rc = moe_svg_done(&g.svg, WIDTH, g.y + 16, style, &whole);
+	if (!rc)
+		rc = moe_write_file(path, whole.data, whole.len, e);
 	moe_buf_free(&whole);
-	return g.rc;
+	free(g.points);
+	return rc;
 }
