@@ -136,16 +136,22 @@ static void build(const struct node *n, struct moe_hardware *h)
 static int add_hosts(struct moe_fleet *f, const struct node *n, struct moe_err *e)
 {
 	size_t len = strlen(n->machine);
+	struct moe_hardware *grown;
 	int before = 0;
 
 	if (n->copies > MOE_MAX_HOSTS - f->n)
 		return moe_fail(e, MOE_E_RANGE, "more than %d hosts", MOE_MAX_HOSTS);
+	grown = moe_realloc(f->hosts, (size_t)(f->n + n->copies), sizeof *grown, "hosts", e);
+	if (!grown)
+		return MOE_E_NOMEM;
+	f->hosts = grown;
 	for (int i = 0; i < f->n; i++)
 		if (strncmp(f->hosts[i].name, n->machine, len) == 0 && (!f->hosts[i].name[len] || f->hosts[i].name[len] == '#'))
 			before++;
 	for (int i = 0; i < n->copies; i++) {
 		struct moe_hardware *h = &f->hosts[f->n++];
 
+		*h = (struct moe_hardware){.n_levels = 0};
 		if (before + i == 0)
 			snprintf(h->name, sizeof h->name, "%s", n->machine);
 		else
@@ -157,9 +163,9 @@ static int add_hosts(struct moe_fleet *f, const struct node *n, struct moe_err *
 
 int moe_hardware_named(const char *name, struct moe_fleet *out, struct moe_err *e)
 {
-	struct moe_fleet f = {moe_calloc(MOE_MAX_HOSTS, sizeof *f.hosts, "hosts", e), 0};
+	struct moe_fleet f = {NULL, 0};
 	const char *at = name;
-	int rc = f.hosts ? 0 : MOE_E_NOMEM;
+	int rc = 0;
 
 	while (rc == 0 && at) {
 		const char *end = strchrnul(at, '+');

@@ -1,98 +1,173 @@
-/* moe-policy: plan where the experts of a model go. */
+/* moe-policy: plan how a model runs on given machines, and where its experts go. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "policy.h"
+#include "place.h"
 
-static struct {
-	const char *model, *hardware, *placement;
-	int64_t devices;
-} arg;
+#define MOST_TOKENS 1e9
+#define MOST_SEQUENCES 1e9
+
+static struct options arg;
+static struct place_args where;
 
 static const char *const usage[] = {
-	"moe-policy --model DIR|NAME --devices N [--placement round-robin|balanced]",
-	"moe-policy --model DIR|NAME --hardware FILE [--placement capacity|round-robin|balanced]",
+	"moe-policy --model DIR|NAME --hardware FILE|NAME|auto [OPTION...]",
+	"moe-policy --model DIR|NAME --devices N [--placement HOW]",
+	"moe-policy --compare A.json B.json",
+	"moe-policy --list",
 	NULL,
 };
 
 static const struct moe_opt options[] = {
-	{"model", 'm', MOE_OPT_STR, &arg.model, "DIR|NAME", "a checkpoint, a shard set, or the name of a shape (mixtral-8x7b, ...)", 0, 0},
-	{"devices", 0, MOE_OPT_INT, &arg.devices, "N", "plan for N devices that are all alike", 1, MOE_MAX_DEVICES},
-	{"hardware", 0, MOE_OPT_STR, &arg.hardware, "FILE", "plan for the devices of a hardware profile or fleet", 0, 0},
-	{"placement", 0, MOE_OPT_STR, &arg.placement, "HOW", "balanced (by bytes; default with --devices), capacity (default with --hardware), round-robin", 0, 0},
+	{"model", 'm', MOE_OPT_STR, &arg.model, "DIR|NAME", "a checkpoint, a shard set, or a known model (mixtral-8x7b, deepseek-v3, ...)", 0, 0},
+	{"hardware", 0, MOE_OPT_STR, &arg.hardware, "FILE|NAME", "machines: a profile or fleet, a name (t4, h100x8, epyc-2s, t4+epyc-1s), auto: this one", 0, 0},
+	{"set", 0, MOE_OPT_LIST, &arg.set, "KEY=VALUE", "change a number of the hardware (gpu.memory=15GiB, network=10Gb/s, host_memory=184GiB)", 0, 0},
+	{"workload", 0, MOE_OPT_STR, &arg.workload, "FILE|NAME", "lengths of prompts and answers (chat; mtbench, helm-reasoning, ...)", 0, 0},
+	{"prompt", 0, MOE_OPT_NUM, &arg.prompt, "N", "mean tokens of a prompt", 1, MOST_TOKENS},
+	{"prompt-max", 0, MOE_OPT_NUM, &arg.prompt_max, "N", "tokens of the longest", 1, MOST_TOKENS},
+	{"padded", 0, MOE_OPT_FLAG, &arg.padded, NULL, "every prompt takes as much as the longest", 0, 0},
+	{"generate", 0, MOE_OPT_NUM, &arg.generate, "N", "tokens of an answer", 1, MOST_TOKENS},
+	{"variant", 0, MOE_OPT_STR, &arg.variant, "full|paper", "the roofline model: with all costs (full), or MoE-Lightning's own", 0, 0},
+	{"objective", 0, MOE_OPT_STR, &arg.objective, "WHAT", "throughput (default) or latency", 0, 0},
+	{"max-step", 0, MOE_OPT_NUM, &arg.max_step, "S", "seconds that a decode step may take", 1e-9, 1e9},
+	{"schedule", 0, MOE_OPT_STR, &arg.schedule, "NAME", "only this schedule (resident, cgopipe, ...)", 0, 0},
+	{"batch", 0, MOE_OPT_INT, &arg.batch, "N", "sequences in a batch", 1, MOST_SEQUENCES},
+	{"micro-batch", 0, MOE_OPT_INT, &arg.micro_batch, "N", "sequences in a micro-batch", 1, MOST_SEQUENCES},
+	{"attention-on", 0, MOE_OPT_STR, &arg.attention_on, "LEVEL", "gpu or cpu", 0, 0},
+	{"ffn-on", 0, MOE_OPT_STR, &arg.ffn_on, "LEVEL", "gpu or cpu", 0, 0},
+	{"quant", 0, MOE_OPT_STR, &arg.quant, "TYPE", "of the weights: q4, experts=q4,rest=q8, ..., or auto: what is fastest", 0, 0},
+	{"kv", 0, MOE_OPT_STR, &arg.kv, "TYPE", "keys and values: f32, f16 (default), bf16, q8", 0, 0},
+	{"devices", 0, MOE_OPT_INT, &arg.devices, "N", "place experts on N devices that are all alike, and no more", 1, MOE_MAX_DEVICES},
+	{"placement", 0, MOE_OPT_STR, &where.how, "HOW", "round-robin, balanced, capacity, usage, hierarchical, or a file", 0, 0},
+	{"usage", 0, MOE_OPT_STR, &where.usage, "FILE", "how often experts were used (moe-route --usage)", 0, 0},
+	{"replicas", 0, MOE_OPT_STR, &where.replicas, "N|auto", "copies of experts a layer beyond the first", 0, 0},
+	{"groups", 0, MOE_OPT_INT, &where.groups, "N", "expert groups a layer that stay on one host", 1, 65536},
+	{"coactivation", 0, MOE_OPT_STR, &where.coactivation, "TRACE", "keep together experts that tokens choose together (moe-route --trace)", 0, 0},
+	{"keep", 0, MOE_OPT_STR, &where.keep, "POLICY", "an earlier policy: where experts lie now, and names in it that are not known", 0, 0},
+	{"move-cost", 0, MOE_OPT_NUM, &where.move_cost, "X", "of moving an expert, in tokens of load", 0, 1e18},
+	{"export", 0, MOE_OPT_STR, &arg.export, "FORMAT", "print the placement for vllm, tensorrt-llm, llama.cpp, hosts or slurm instead", 0, 0},
+	{"compare", 0, MOE_OPT_FLAG, &arg.compare, NULL, "what differs between two policies", 0, 0},
+	{"list", 0, MOE_OPT_FLAG, &arg.list, NULL, "models, hardware and workloads that have a name", 0, 0},
 	{0},
 };
 
-static const struct moe_tool tool = {"moe-policy", usage, "Plans which device holds which expert; policy.json on stdout.", options};
+static const struct moe_tool tool = {"moe-policy", usage, "Plans how a model runs on given machines; policy.json on stdout.", options};
 
-static int place(struct subject *s, const struct fleet *f, struct moe_placement *out, struct moe_err *e)
-{
-	int rc;
-
-	if (strcmp(arg.placement, "capacity") == 0)
-		return moe_place_capacity(&s->model, f->devices, f->n, subject_expert_bytes, s, out, e);
-	if (strcmp(arg.placement, "balanced") == 0)
-		rc = moe_place_balanced(&s->model, f->n, subject_expert_bytes, s, out, e);
-	else
-		rc = moe_place_round_robin(&s->model, f->n, out, e);
-	return rc ? rc : moe_placement_fits(out, f->devices, subject_expert_bytes, s, e);
-}
-
-static int print_policy(const struct subject *s, const struct fleet *f, const struct moe_placement *p, struct moe_err *e)
+static int print_policy(struct moe_policy *p, struct moe_err *e)
 {
 	struct moe_buf text = MOE_BUF_INIT;
-	struct moe_policy policy = {.model = &s->model, .model_name = arg.model, .hardware = f->hardware, .devices = f->devices, .placement = p};
-	int rc = moe_policy_write(&policy, &text, e);
+	struct moe_json *before = NULL;
+	int rc = where.keep ? read_policy(where.keep, &before, e) : 0;
 
+	p->before = before;
+	rc = rc ? rc : moe_policy_write(p, &text, e);
 	if (rc == 0)
 		puts(text.data);
 	moe_buf_free(&text);
+	moe_json_free(before);
+	return rc;
+}
+
+/* What was chosen on the way, in every device that has to obey it. */
+static void note_quant(const struct subject *s, struct site *site)
+{
+	for (int d = 0; s->requantised && d < site->n; d++)
+		snprintf(site->devices[d].quant, sizeof site->devices[d].quant, "%s", moe_quant_name(s->quants.experts));
+}
+
+/* The balance of the placement, for -v. */
+static void tell_placement(const struct placed *p)
+{
+	struct moe_buf text = MOE_BUF_INIT;
+	char *line, *rest;
+
+	if (moe_common.verbose && place_report(p, &text, NULL) == 0)
+		for (line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+			moe_log(MOE_DEBUG, "%s", line);
+	moe_buf_free(&text);
+}
+
+/* A single machine whose speed is known holds all experts: whether they fit is the search's to say. */
+static int place_all(struct subject *s, const struct site *site, struct placed *out, struct moe_err *e)
+{
+	int rc;
+
+	if (site->n == 1 && site->fleet.n == 1 && !where.how) {
+		*out = (struct placed){.has_usage = false};
+		return moe_place_round_robin(&s->model, 1, &out->placement, e);
+	}
+	if (!where.how)
+		where.how = where.usage ? "usage" : arg.hardware ? "capacity" : "balanced";
+	rc = place_experts(&where, s, site, out, e);
+	if (rc == 0)
+		tell_placement(out);
+	return rc;
+}
+
+static int plan_here(struct subject *s, struct site *site, struct moe_err *e)
+{
+	struct placed placed;
+	struct solution answer;
+	struct moe_policy p = {.model = &s->model, .model_name = arg.model, .hardware = site->json, .devices = site->devices};
+	int rc = place_all(s, site, &placed, e);
+
+	if (rc)
+		return rc;
+	p.placement = &placed.placement;
+	if (site->fleet.n > 0) {
+		p.fleet = &site->fleet;
+		rc = solve(&arg, s, site, &placed, &answer, e);
+		p.setting = &answer.setting;
+		p.execution = &answer.execution;
+		p.prediction = &answer.prediction;
+	}
+	note_quant(s, site);
+	if (rc == 0)
+		rc = arg.export ? print_export(&arg, s, site, p.placement, e) : print_policy(&p, e);
+	place_close(&placed);
 	return rc;
 }
 
 static int plan(struct moe_err *e)
 {
-	struct moe_placement placement = {0};
-	struct fleet fleet = {.n = 0};
 	struct subject subject;
-	int rc = subject_open(arg.model, &subject, e);
+	struct site site;
+	int rc = subject_open(&arg, &subject, e);
 
 	if (rc)
 		return rc;
-	rc = fleet_open(arg.hardware, (int)arg.devices, &fleet, e);
-	rc = rc ? rc : place(&subject, &fleet, &placement, e);
-	if (rc == 0)
-		moe_log(MOE_DEBUG, "%s: %s over %d device%s, imbalance %.2f %%", arg.model, arg.placement, fleet.n,
-		        fleet.n == 1 ? "" : "s", 100 * moe_placement_imbalance(&placement, subject_expert_bytes, &subject));
-	rc = rc ? rc : print_policy(&subject, &fleet, &placement, e);
-	moe_placement_free(&placement);
-	fleet_close(&fleet);
+	rc = site_open(&arg, &site, e);
+	if (rc == 0) {
+		rc = plan_here(&subject, &site, e);
+		site_close(&site);
+	}
 	subject_close(&subject);
 	return rc;
-}
-
-static bool is_known(const char *how)
-{
-	return strcmp(how, "capacity") == 0 || strcmp(how, "balanced") == 0 || strcmp(how, "round-robin") == 0;
 }
 
 /* What is missing or does not go together, in words; NULL: fine. */
 static const char *conflict(int operands)
 {
+	bool sized = arg.workload || arg.prompt > 0 || arg.prompt_max > 0 || arg.generate > 0 || arg.padded;
+	bool asked = arg.variant || arg.objective || arg.schedule || arg.attention_on || arg.ffn_on || arg.kv || arg.max_step > 0 ||
+	             arg.batch > 0 || arg.micro_batch > 0;
+
+	if (arg.compare)
+		return operands == 2 ? NULL : "--compare takes two policies";
 	if (operands)
 		return "no operands are expected";
+	if (arg.list)
+		return NULL;
 	if (!arg.model)
 		return "--model is needed";
 	if (!arg.devices == !arg.hardware)
 		return "either --devices or --hardware is needed";
-	if (!arg.placement)
-		arg.placement = arg.hardware ? "capacity" : "balanced";
-	if (!is_known(arg.placement))
-		return "--placement is one of round-robin, balanced, capacity";
-	if (strcmp(arg.placement, "capacity") == 0 && !arg.hardware)
+	if (arg.devices && (sized || asked || arg.set.n))
+		return "--devices only places experts: how a batch runs needs --hardware";
+	if (arg.devices && where.how && strcmp(where.how, "capacity") == 0)
 		return "--placement capacity needs the devices' memories: --hardware";
-	return NULL;
+	return place_conflict(&where);
 }
 
 int main(int argc, char **argv)
@@ -106,10 +181,15 @@ int main(int argc, char **argv)
 	wrong = conflict(argc);
 	if (wrong)
 		return moe_usage(&tool, "%s", wrong);
-	rc = plan(&e);
-	if (rc)
+	if (arg.list)
+		print_names();
+	else if (arg.compare)
+		rc = print_comparison(argv[0], argv[1], &e);
+	else
+		rc = plan(&e);
+	if (rc > 0)
 		rc = moe_die(&tool, &e);
 	out = moe_close_stdout(&tool);
 	moe_opts_free(&tool);
-	return rc ? rc : out;
+	return rc > 0 ? rc : out;
 }

@@ -30,16 +30,19 @@ const char *place_conflict(const struct place_args *a)
 {
 	int replicas;
 
-	if (!moe_place_is_named(a->how) && !moe_exists(a->how))
-		return "--placement is one of round-robin, balanced, capacity, usage, hierarchical, or a file";
 	if (!parse_replicas(a->replicas, &replicas))
 		return "--replicas is a number or auto";
-	if (!is_weighed(a->how) && (a->replicas || a->keep || a->coactivation))
-		return "--replicas, --keep and --coactivation need --placement usage or hierarchical";
-	if (a->groups && strcmp(a->how, "hierarchical") != 0)
-		return "--groups needs --placement hierarchical";
 	if (a->move_cost > 0 && !a->keep)
 		return "--move-cost needs --keep";
+	if (!a->how)
+		return (a->replicas || a->groups || a->coactivation || a->move_cost > 0) && !a->usage ?
+		       "--replicas, --groups, --coactivation and --move-cost need --placement usage or hierarchical" : NULL;
+	if (!moe_place_is_named(a->how) && !moe_exists(a->how) && !strpbrk(a->how, "./"))
+		return "--placement is one of round-robin, balanced, capacity, usage, hierarchical, or a file";
+	if (!is_weighed(a->how) && (a->replicas || a->coactivation || a->move_cost > 0))
+		return "--replicas, --coactivation and --move-cost need --placement usage or hierarchical";
+	if (a->groups && strcmp(a->how, "hierarchical") != 0)
+		return "--groups needs --placement hierarchical";
 	if (strcmp(a->how, "usage") == 0 && !a->usage)
 		return "--placement usage needs --usage";
 	return NULL;
@@ -62,14 +65,14 @@ static int read_inputs(const struct place_args *a, const struct moe_model *m, st
 	return rc == 0 && a->coactivation ? moe_coactivation_read(a->coactivation, m, &p->together, e) : rc;
 }
 
-int place_experts(const struct place_args *a, struct subject *s, const struct fleet *f, struct placed *out, struct moe_err *e)
+int place_experts(const struct place_args *a, struct subject *s, const struct site *site, struct placed *out, struct moe_err *e)
 {
 	struct moe_place_problem *q = &out->problem;
 	int rc;
 
 	*out = (struct placed){.has_usage = false};
 	rc = read_inputs(a, &s->model, out, e);
-	*q = (struct moe_place_problem){.model = &s->model, .devices = f->devices, .n = f->n, .bytes = subject_expert_bytes, .ctx = s,
+	*q = (struct moe_place_problem){.model = &s->model, .devices = site->devices, .n = site->n, .bytes = subject_expert_bytes, .ctx = s,
 	                                .groups = (int)a->groups, .move_cost = a->move_cost, .together = out->together,
 	                                .together_weight = VISIT_WORTH};
 	q->usage = out->has_usage ? &out->usage : NULL;

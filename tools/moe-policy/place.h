@@ -24,8 +24,8 @@ struct placed {
 	struct moe_place_problem problem;
 	bool has_usage, has_before;
 };
-/* Subject and fleet must outlive it.  place_close is due after success. */
-int place_experts(const struct place_args *a, struct subject *s, const struct fleet *f, struct placed *out, struct moe_err *e);
+/* Subject and site must outlive it.  place_close is due after success. */
+int place_experts(const struct place_args *a, struct subject *s, const struct site *site, struct placed *out, struct moe_err *e);
 void place_close(struct placed *p);
 /* For people: the balance of each layer, the worst and the mean, and how many experts move. */
 int place_report(const struct placed *p, struct moe_buf *out, struct moe_err *e);
