@@ -90,11 +90,12 @@ static int victim(const struct replay *r, const struct cache *c, const struct mo
 
 static void load(struct replay *r, struct cache *c, const struct moe_trace_line *l, int expert)
 {
-	int i = c->n < c->cap ? c->n++ : victim(r, c, l);
+	bool fresh = c->n < c->cap;
+	int i = fresh ? c->n++ : victim(r, c, l);
 
 	if (i < 0)
 		return; /* used from where it lies */
-	if (r->where[cell(r, c->slot[i].layer, c->slot[i].expert)] == i) /* a new slot is all 0 */
+	if (!fresh)
 		r->where[cell(r, c->slot[i].layer, c->slot[i].expert)] = -1;
 	c->slot[i] = (struct slot){l->layer, expert, r->now[l->layer]};
 	r->where[cell(r, l->layer, expert)] = i;

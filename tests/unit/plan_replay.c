@@ -133,6 +133,24 @@ static void a_shared_cache_gives_slots_to_who_needs_them(void **state)
 	moe_replay_result_free(&r);
 }
 
+/* The first load of a layer touches nothing of the others. */
+static void layers_have_caches_of_their_own(void **state)
+{
+	struct moe_model m = model(2, 4, 2);
+	struct moe_trace_writer *w = begin(&m);
+	struct moe_replay how = {.slots = 2};
+	struct moe_replay_result r;
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		for (int l = 0; l < 2; l++)
+			put(w, i, l, false, (int32_t[]){0, 1}, 2);
+	assert_int_equal(moe_trace_commit(w, NULL), 0);
+	assert_int_equal(moe_cache_replay(path, &m, &how, NULL, NULL, &r, NULL), 0);
+	assert_true(r.hits[0] == 6 && r.hits[1] == 6);
+	moe_replay_result_free(&r);
+}
+
 static void prompts_count_when_asked_for(void **state)
 {
 	struct moe_model m = model(1, 4, 1);
@@ -280,6 +298,7 @@ int main(void)
 		cmocka_unit_test(grace_keeps_what_just_came),
 		cmocka_unit_test(a_token_keeps_its_own_experts),
 		cmocka_unit_test(a_shared_cache_gives_slots_to_who_needs_them),
+		cmocka_unit_test(layers_have_caches_of_their_own),
 		cmocka_unit_test(prompts_count_when_asked_for),
 		cmocka_unit_test(skewed_use_wants_a_static_choice),
 		cmocka_unit_test(use_that_wanders_wants_a_cache),
