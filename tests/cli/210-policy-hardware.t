@@ -2,6 +2,7 @@
 # moe-policy: hardware, workloads and models by name or from files; what is planned for them; what is refused and how.
 . "$(dirname "$0")/../lib.sh"
 cd "$work" || exit 1
+export XDG_CACHE_HOME="$work/cache"
 
 mixtral='moe-policy --model mixtral-8x7b'
 paper="$mixtral --variant paper --set host_memory=184GiB --workload mtbench --padded"
@@ -11,6 +12,11 @@ has "the published batch" '"batch": 504,' out
 has "in the published micro-batches" '"micro_batches": 14,' out
 has "bound by the link" '"bottleneck": "h2d"' out
 cp out t4.json
+runs 0 "asked again" $paper --hardware t4 -v
+same "gets the same answer" out t4.json
+has "from the cache" 'found before' err
+runs 0 "searched again" $paper --hardware t4 -v --no-cache
+same "gives the same answer" out t4.json
 runs 0 "on one L4" $paper --hardware l4 --set residual=per-micro-batch
 has "in the published micro-batches" '"micro_batch": 68,' out
 cp out l4.json
@@ -70,7 +76,7 @@ refuses "the use of another model" 'usage.json' moe-policy --model tiny-olmoe --
 mkdir -p cache/moe-tools
 echo '{"schema": 1, "name": "me", "levels": [{"name": "cpu", "memory": 1, "bandwidth": 2e10, "flops": {"f32": 4e11}}]}' \
 	>"cache/moe-tools/hardware-$(hostname)-$(getconf _NPROCESSORS_ONLN)cpu.json"
-XDG_CACHE_HOME=$work/cache runs 0 "this machine" moe-policy --model tiny-mixtral --hardware auto --generate 4
+runs 0 "this machine" moe-policy --model tiny-mixtral --hardware auto --generate 4
 has "as it was measured" 'measured before' err
 has "with the memory of now" '"name": "me"' out
 

@@ -48,6 +48,7 @@ static const struct moe_opt options[] = {
 	{"move-cost", 0, MOE_OPT_NUM, &where.move_cost, "X", "of moving an expert, in tokens of load", 0, 1e18},
 	{"export", 0, MOE_OPT_STR, &arg.export, "FORMAT", "print the placement for vllm, tensorrt-llm, llama.cpp, hosts or slurm instead", 0, 0},
 	{"compare", 0, MOE_OPT_FLAG, &arg.compare, NULL, "what differs between two policies", 0, 0},
+	{"no-cache", 0, MOE_OPT_FLAG, &arg.no_cache, NULL, "search again, though the answer is kept", 0, 0},
 	{"list", 0, MOE_OPT_FLAG, &arg.list, NULL, "models, hardware and workloads that have a name", 0, 0},
 	{0},
 };

@@ -17,7 +17,7 @@ struct options {
 	int64_t batch, micro_batch;
 	int64_t devices;
 	const char *export;
-	bool list, compare;
+	bool list, compare, no_cache;
 };
 
 /* What is planned for: a model, and what each of its experts weighs. */

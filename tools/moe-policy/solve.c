@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/words.h"
 #include "place.h"
+#include "whole.h"
 
 static int unknown(const char *option, const char *word, const char *const *names, struct moe_err *e)
 {
@@ -99,6 +100,7 @@ static int how_to_search(const struct options *o, const struct subject *s, const
 	how->batch = o->batch;
 	how->micro_batch = o->micro_batch;
 	how->any_quant = s->any_quant;
+	how->solve = whole_experts;
 	rc = rc ? rc : choose_schedule(o->schedule, &how->schedule, e);
 	rc = rc ? rc : choose_level("--attention-on", o->attention_on, h, &how->attention_on, e);
 	return rc ? rc : choose_level("--ffn-on", o->ffn_on, h, &how->ffn_on, e);
@@ -110,6 +112,7 @@ int solve(const struct options *o, struct subject *s, const struct site *site, c
 	const struct moe_hardware *h = site->fleet.hosts;
 	struct moe_search how = MOE_SEARCH_INIT;
 	struct moe_found found;
+	bool kept = false;
 	int rc;
 
 	*out = (struct solution){.setting = {.model = &s->model, .hardware = h}};
@@ -120,10 +123,14 @@ int solve(const struct options *o, struct subject *s, const struct site *site, c
 	}
 	rc = ask(o, s, &out->setting, e);
 	rc = rc ? rc : how_to_search(o, s, h, &how, e);
-	rc = rc ? rc : moe_search(&out->setting, &how, &found, e);
+	if (rc == 0 && o->no_cache)
+		rc = moe_search(&out->setting, &how, &found, e);
+	else if (rc == 0)
+		rc = moe_search_cached(&out->setting, &how, &found, &kept, e);
 	if (rc)
 		return rc;
-	moe_log(MOE_DEBUG, "%s on %s: the best of %lld policies", o->model, h->name, (long long)found.tried);
+	moe_log(MOE_DEBUG, "%s on %s: the best of %lld policies%s", o->model, h->name, (long long)found.tried,
+	        kept ? ", found before" : "");
 	out->execution = found.execution;
 	out->prediction = found.prediction;
 	out->setting.quants = found.quants;
