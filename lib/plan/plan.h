@@ -386,9 +386,11 @@ struct moe_place_problem {
 	                                       costs that much times visits / devices */
 };
 /* Every expert at least once, no device twice for one expert, no memory exceeded, the cost of each layer small.  A heuristic:
- * EPLB's packing generalised, then local search; for equal devices with as many slots it was never worse than EPLB
- * (tests/unit/plan_eplb.c).  The same problem gives the same placement.  A layer that cannot be packed with all its replicas has
- * fewer.  MOE_E_RANGE: does not fit, with the numbers and the expert that fits nowhere; groups or replicas that cannot be. */
+ * EPLB's packing generalised, then local search.  On equal devices with as many slots no device has more to do than under EPLB,
+ * but where EPLB puts two copies of an expert on one device (tests/unit/plan_eplb.c); more memory or devices make a layer
+ * seldom, and little, slower (tests/unit/plan_fleet.c).  The same problem gives the same placement.  A layer that finishes sooner
+ * (by a thousandth) without some of its replicas, or cannot be packed with them, has fewer.  MOE_E_RANGE: does not fit, with the
+ * numbers and the expert that fits nowhere; groups or replicas that cannot be. */
 int moe_place_fleet(const struct moe_place_problem *p, struct moe_placement *out, struct moe_err *e);
 /* "round-robin", "balanced", "capacity", "usage" (moe_place_fleet without groups), "hierarchical" (with p->groups, or as many groups
  * as hosts), else a file that moe_placement_from_json reads, for p->n devices.  What does not fit is refused, MOE_E_RANGE. */

@@ -4,16 +4,19 @@
 
 #include "base/log.h"
 #include "place.h"
+#include "replay.h"
 
 #define MOST_TOKENS 1e9
 #define MOST_SEQUENCES 1e9
 
 static struct options arg;
 static struct place_args where;
+static struct replay_args replay = {.grace = -1};
 
 static const char *const usage[] = {
 	"moe-policy --model DIR|NAME --hardware FILE|NAME|auto [OPTION...]",
 	"moe-policy --model DIR|NAME --devices N [--placement HOW]",
+	"moe-policy --replay TRACE [--model DIR|NAME] [--slots N,...] [--cache HOW]",
 	"moe-policy --compare A.json B.json",
 	"moe-policy --list",
 	NULL,
@@ -47,6 +50,12 @@ static const struct moe_opt options[] = {
 	{"keep", 0, MOE_OPT_STR, &where.keep, "POLICY", "an earlier policy: where experts lie now, and names in it that are not known", 0, 0},
 	{"move-cost", 0, MOE_OPT_NUM, &where.move_cost, "X", "of moving an expert, in tokens of load", 0, 1e18},
 	{"export", 0, MOE_OPT_STR, &arg.export, "FORMAT", "print the placement for vllm, tensorrt-llm, llama.cpp, hosts or slurm instead", 0, 0},
+	{"replay", 0, MOE_OPT_STR, &replay.trace, "TRACE", "would a cache of experts help, or a static choice? (moe-route --trace)", 0, 0},
+	{"slots", 0, MOE_OPT_STR, &replay.slots, "N,...", "experts a layer that fit (an eighth, a quarter, half of them)", 0, 0},
+	{"cache", 0, MOE_OPT_STR, &replay.cache, "HOW", "lru, frequency or grace: its layers too; all (default): the verdict only", 0, 0},
+	{"grace", 0, MOE_OPT_INT, &replay.grace, "N", "tokens that an expert stays once it is loaded (16)", 0, 1 << 30},
+	{"shared", 0, MOE_OPT_FLAG, &replay.shared, NULL, "one cache for all layers, as large as theirs together", 0, 0},
+	{"prompts", 0, MOE_OPT_FLAG, &replay.prompts, NULL, "count the tokens of prompts too", 0, 0},
 	{"compare", 0, MOE_OPT_FLAG, &arg.compare, NULL, "what differs between two policies", 0, 0},
 	{"no-cache", 0, MOE_OPT_FLAG, &arg.no_cache, NULL, "search again, though the answer is kept", 0, 0},
 	{"list", 0, MOE_OPT_FLAG, &arg.list, NULL, "models, hardware and workloads that have a name", 0, 0},
@@ -147,6 +156,21 @@ static int plan(struct moe_err *e)
 	return rc;
 }
 
+static int replay_trace(struct moe_err *e)
+{
+	struct subject subject;
+	int rc;
+
+	if (!arg.model)
+		return print_replay(&replay, NULL, e);
+	rc = subject_open(&arg, &subject, e);
+	if (rc)
+		return rc;
+	rc = print_replay(&replay, &subject, e);
+	subject_close(&subject);
+	return rc;
+}
+
 /* What is missing or does not go together, in words; NULL: fine. */
 static const char *conflict(int operands)
 {
@@ -160,6 +184,10 @@ static const char *conflict(int operands)
 		return "no operands are expected";
 	if (arg.list)
 		return NULL;
+	if (replay.trace && (arg.hardware || arg.devices || arg.set.n || arg.export || sized || asked || place_is_asked(&where)))
+		return "--replay only judges caches: --model, --slots, --cache, --grace, --shared and --prompts go with it";
+	if (replay.trace || replay_is_asked(&replay))
+		return replay_conflict(&replay);
 	if (!arg.model)
 		return "--model is needed";
 	if (!arg.devices == !arg.hardware)
@@ -186,6 +214,8 @@ int main(int argc, char **argv)
 		print_names();
 	else if (arg.compare)
 		rc = print_comparison(argv[0], argv[1], &e);
+	else if (replay.trace)
+		rc = replay_trace(&e);
 	else
 		rc = plan(&e);
 	if (rc > 0)

@@ -26,6 +26,11 @@ static bool parse_replicas(const char *word, int *out)
 	return true;
 }
 
+bool place_is_asked(const struct place_args *a)
+{
+	return a->how || a->usage || a->replicas || a->keep || a->coactivation || a->groups || a->move_cost > 0;
+}
+
 const char *place_conflict(const struct place_args *a)
 {
 	int replicas;

@@ -13,6 +13,7 @@ struct place_args {
 	int64_t groups;              /* --groups; 0: none (hierarchical: as many as hosts) */
 	double move_cost;            /* --move-cost, in tokens of load */
 };
+bool place_is_asked(const struct place_args *a); /* by any of the options */
 /* What is missing or does not go together, in words; NULL: fine. */
 const char *place_conflict(const struct place_args *a);
 

@@ -5,11 +5,17 @@
 #include <string.h>
 
 #define MAX_SLOTS 16384
-#define MANY 32 /* numbers of slots at once */
+#define MANY 32   /* numbers of slots at once */
+#define GRACE 16  /* tokens, unless told */
 
 static bool is_all(const struct replay_args *a)
 {
 	return !a->cache || strcmp(a->cache, "all") == 0;
+}
+
+bool replay_is_asked(const struct replay_args *a)
+{
+	return a->trace || a->slots || a->cache || a->grace >= 0 || a->shared || a->prompts;
 }
 
 const char *replay_conflict(const struct replay_args *a)
@@ -17,6 +23,8 @@ const char *replay_conflict(const struct replay_args *a)
 	enum moe_cache cache;
 	int64_t slots[MANY];
 
+	if (!a->trace)
+		return "--slots, --cache, --grace, --shared and --prompts belong to --replay";
 	if (a->slots && moe_parse_int_list(a->slots, 1, MAX_SLOTS, slots, MANY) < 1)
 		return "--slots is a list of numbers of experts, such as 2,4,8";
 	if (!is_all(a) && !moe_cache_named(a->cache, &cache))
@@ -91,7 +99,7 @@ static int print_verdict(const struct replay_args *a, const struct moe_replay *h
 
 int print_replay(const struct replay_args *a, struct subject *s, struct moe_err *e)
 {
-	struct moe_replay how = {.grace = (int)a->grace, .global = a->global, .prefill = a->prefill};
+	struct moe_replay how = {.grace = a->grace < 0 ? GRACE : (int)a->grace, .global = a->shared, .prefill = a->prompts};
 	const struct moe_model *m = s ? &s->model : NULL;
 	int64_t slots[MANY];
 	int n = list_slots(a, m, slots, e), rc = n < 0 ? -n : 0;
