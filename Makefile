@@ -144,12 +144,13 @@ demo: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) all
 	@scripts/demo.sh
 
-# A thread sanitizer has nothing to look for where input is refused before a thread starts, and is slow to start.
-unthreaded = $(if $(filter thread,$(SAN)),tests/cli/310-shard-bad.t tests/e2e/540-malformed.t)
-tests = $(or $(T),$(wildcard tests/tree/*.t) $(units) $(filter-out $(unthreaded),$(wildcard tests/cli/*.t tests/e2e/*.t)))
+# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start, and is slow to start.
+single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t)
+threaded = $(if $(filter thread,$(SAN)),$(filter-out $(single),$(1)),$(1))
+tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(wildcard tests/cli/*.t tests/e2e/*.t)))
 check: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) check-built
-check-built: all unit $(helpers)
+check-built: all $(call threaded,$(units)) $(helpers)
 	@MOE_SAN=$(SAN) MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
 
 sanenv = ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
