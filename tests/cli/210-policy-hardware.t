@@ -21,6 +21,16 @@ runs 0 "on one L4" $paper --hardware l4 --set residual=per-micro-batch
 has "in the published micro-batches" '"micro_batch": 68,' out
 cp out l4.json
 
+# Played task by task, the link is what all wait for.
+runs 0 "simulated" $paper --hardware t4 --simulate cgopipe --timeline lanes.json --plot lanes.svg
+has "the sizes" 'cgopipe, batch 504 in micro-batches of 36' out
+has "lanes" '^h2d +[0-9.]+ +9[0-9.]+ % ' out
+has "a timeline" '"traceEvents"' lanes.json
+has "a picture" '</svg>' lanes.svg
+runs 0 "prompts simulated" $paper --hardware t4 --simulate cgopipe --prefill --steps 1
+has "one batch" '^1 batch of prompts' out
+refuses "a schedule that is none" '"cgpipe": is cgopipe meant' $mixtral --hardware t4 --simulate cgpipe
+
 # The policy has its inputs, and can be planned again from them.
 if command -v jq >/dev/null 2>&1; then
 	jq .hardware t4.json >hardware.json
@@ -129,7 +139,8 @@ refuses "speeds that are not known" 'only its memories' moe-policy --model tiny-
 refuses "no such policy" 'none.json' moe-policy --compare t4.json none.json
 
 for args in '--compare t4.json' '--compare t4.json l4.json t4.json' '--model mixtral-8x7b --devices 2 --workload chat' \
-	'--model mixtral-8x7b --hardware t4 --prompt 0' '--model mixtral-8x7b --hardware t4 --batch -1' '--list x' \
+	'--model mixtral-8x7b --hardware t4 --prompt 0' '--model mixtral-8x7b --hardware t4 --batch -1' '--list x' '--model mixtral-8x7b --hardware t4 --plot x.svg' \
+	'--model mixtral-8x7b --devices 2 --simulate zero' '--model mixtral-8x7b --hardware t4 --simulate zero --steps 0' \
 	'--model tiny-mixtral --devices 2 --replicas 2' '--model tiny-mixtral --devices 2 --placement usage' \
 	'--model tiny-mixtral --devices 2 --move-cost 3'; do
 	runs 2 "moe-policy $args" moe-policy $args

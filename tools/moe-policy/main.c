@@ -9,7 +9,7 @@
 #define MOST_TOKENS 1e9
 #define MOST_SEQUENCES 1e9
 
-static struct options arg;
+static struct options arg = {.steps = 4};
 static struct place_args where;
 static struct replay_args replay = {.grace = -1};
 
@@ -17,6 +17,7 @@ static const char *const usage[] = {
 	"moe-policy --model DIR|NAME --hardware FILE|NAME|auto [OPTION...]",
 	"moe-policy --model DIR|NAME --devices N [--placement HOW]",
 	"moe-policy --replay TRACE [--model DIR|NAME] [--slots N,...] [--cache HOW]",
+	"moe-policy --model DIR|NAME --hardware FILE|NAME|auto --simulate SCHEDULE [OPTION...]",
 	"moe-policy --compare A.json B.json",
 	"moe-policy --list",
 	NULL,
@@ -56,6 +57,11 @@ static const struct moe_opt options[] = {
 	{"grace", 0, MOE_OPT_INT, &replay.grace, "N", "tokens that an expert stays once it is loaded (16)", 0, 1 << 30},
 	{"shared", 0, MOE_OPT_FLAG, &replay.shared, NULL, "one cache for all layers, as large as theirs together", 0, 0},
 	{"prompts", 0, MOE_OPT_FLAG, &replay.prompts, NULL, "count the tokens of prompts too", 0, 0},
+	{"simulate", 0, MOE_OPT_STR, &arg.simulate, "SCHEDULE", "play this schedule with the best sizes for it: how busy which lane is", 0, 0},
+	{"steps", 0, MOE_OPT_INT, &arg.steps, "N", "with --simulate: decode steps (4), or batches with --prefill", 1, 1000},
+	{"prefill", 0, MOE_OPT_FLAG, &arg.prefill, NULL, "with --simulate: the prompts instead", 0, 0},
+	{"timeline", 0, MOE_OPT_STR, &arg.timeline, "FILE", "with --simulate: all tasks, for chrome://tracing or Perfetto", 0, 0},
+	{"plot", 0, MOE_OPT_STR, &arg.plot, "FILE.svg", "with --simulate: a picture of them", 0, 0},
 	{"compare", 0, MOE_OPT_FLAG, &arg.compare, NULL, "what differs between two policies", 0, 0},
 	{"no-cache", 0, MOE_OPT_FLAG, &arg.no_cache, NULL, "search again, though the answer is kept", 0, 0},
 	{"list", 0, MOE_OPT_FLAG, &arg.list, NULL, "models, hardware and workloads that have a name", 0, 0},
@@ -115,10 +121,20 @@ static int place_all(struct subject *s, const struct site *site, struct placed *
 	return rc;
 }
 
+/* What was asked for, on stdout. */
+static int print_answer(struct subject *s, struct site *site, const struct solution *answer, struct moe_policy *p, struct moe_err *e)
+{
+	if (arg.simulate)
+		return print_simulation(&arg, answer, e);
+	if (arg.export)
+		return print_export(&arg, s, site, p->placement, e);
+	return print_policy(p, e);
+}
+
 static int plan_here(struct subject *s, struct site *site, struct moe_err *e)
 {
 	struct placed placed;
-	struct solution answer;
+	struct solution answer = {.setting = {.model = NULL}};
 	struct moe_policy p = {.model = &s->model, .model_name = arg.model, .hardware = site->json, .devices = site->devices};
 	int rc = place_all(s, site, &placed, e);
 
@@ -132,9 +148,11 @@ static int plan_here(struct subject *s, struct site *site, struct moe_err *e)
 		p.execution = &answer.execution;
 		p.prediction = &answer.prediction;
 	}
+	if (rc == 0 && arg.simulate && site->fleet.n == 0)
+		rc = moe_fail(e, MOE_E_INPUT, "%s has no \"flops\": a schedule cannot be simulated", arg.hardware);
 	note_quant(s, site);
 	if (rc == 0)
-		rc = arg.export ? print_export(&arg, s, site, p.placement, e) : print_policy(&p, e);
+		rc = print_answer(s, site, &answer, &p, e);
 	place_close(&placed);
 	return rc;
 }
@@ -192,6 +210,12 @@ static const char *conflict(int operands)
 		return "--model is needed";
 	if (!arg.devices == !arg.hardware)
 		return "either --devices or --hardware is needed";
+	if (arg.devices && arg.simulate)
+		return "--simulate needs --hardware";
+	if (!arg.simulate && (arg.timeline || arg.plot || arg.prefill))
+		return "--prefill, --timeline and --plot need --simulate";
+	if (arg.simulate && (arg.schedule || arg.export))
+		return "--simulate goes with neither --schedule nor --export";
 	if (arg.devices && (sized || asked || arg.set.n))
 		return "--devices only places experts: how a batch runs needs --hardware";
 	if (arg.devices && where.how && strcmp(where.how, "capacity") == 0)

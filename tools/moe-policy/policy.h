@@ -16,7 +16,9 @@ struct options {
 	const char *variant, *objective, *schedule, *attention_on, *ffn_on, *quant, *kv;
 	int64_t batch, micro_batch;
 	int64_t devices;
-	const char *export;
+	const char *export, *simulate, *timeline, *plot;
+	int64_t steps;
+	bool prefill;
 	bool list, compare, no_cache;
 };
 
@@ -62,6 +64,8 @@ int read_policy(const char *path, struct moe_json **out, struct moe_err *e);
 
 /* The other things that moe-policy does, on stdout. */
 void print_names(void);
+/* The schedule played: a table of its lanes, and files that were asked for. */
+int print_simulation(const struct options *o, const struct solution *s, struct moe_err *e);
 int print_comparison(const char *a, const char *b, struct moe_err *e);
 int print_export(const struct options *o, const struct subject *s, const struct site *site, const struct moe_placement *p,
                  struct moe_err *e);

@@ -28,13 +28,13 @@ static int choose(const char *option, const char *word, const char *const *names
 	return unknown(option, word, names, e);
 }
 
-static int choose_schedule(const char *word, int *out, struct moe_err *e)
+static int choose_schedule(const char *option, const char *word, int *out, struct moe_err *e)
 {
 	const char *names[MOE_SCHEDULES + 1] = {NULL};
 
 	for (int i = 0; i < MOE_SCHEDULES; i++)
 		names[i] = moe_schedule_name((enum moe_schedule)i);
-	return choose("--schedule", word, names, -1, out, e);
+	return choose(option, word, names, -1, out, e);
 }
 
 static int choose_level(const char *option, const char *word, const struct moe_hardware *h, int *out, struct moe_err *e)
@@ -101,7 +101,10 @@ static int how_to_search(const struct options *o, const struct subject *s, const
 	how->micro_batch = o->micro_batch;
 	how->any_quant = s->any_quant;
 	how->solve = whole_experts;
-	rc = rc ? rc : choose_schedule(o->schedule, &how->schedule, e);
+	if (rc == 0 && o->simulate)
+		rc = choose_schedule("--simulate", o->simulate, &how->schedule, e);
+	else if (rc == 0)
+		rc = choose_schedule("--schedule", o->schedule, &how->schedule, e);
 	rc = rc ? rc : choose_level("--attention-on", o->attention_on, h, &how->attention_on, e);
 	return rc ? rc : choose_level("--ffn-on", o->ffn_on, h, &how->ffn_on, e);
 }
