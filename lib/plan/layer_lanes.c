@@ -108,6 +108,7 @@ static int all_reduce(struct layer *y, struct moe_err *e)
 	if (rc)
 		return rc;
 	plan_add(&y->t->lanes[MOE_LANE_GPU], "all-reduce", 2 * p->micro_batches * (there + back));
+	y->copied += 2 * p->micro_batches * 2 * bytes;
 	y->stages->post += 2 * (there + back);
 	return 0;
 }

@@ -81,14 +81,15 @@ static double flexgen(const struct plan_pass *p, const struct moe_layer_time *t)
 	return (p->micro_batches - 1) * usual + loading;
 }
 
-/* Micro-batches one after the other; in one of their turns attention's output comes after the next layer's weights. */
+/* Micro-batches one after the other; in one of their turns attention's output comes after the next layer's weights.  Copies take
+ * the host's memory meanwhile. */
 static double flexgen_c(const struct plan_pass *p, const struct plan_stages *g, const struct moe_layer_time *t)
 {
 	double weights = 0;
 
 	for (int i = 0; i < MOE_LANES; i++)
 		weights = larger(weights, plan_term(&t->lanes[i], "weights"));
-	return (p->micro_batches - 1) * chain(g) + larger(g->pre + g->store + g->attend, weights) + g->load + g->post;
+	return larger(longest(t), (p->micro_batches - 1) * chain(g) + larger(g->pre + g->store + g->attend, weights) + g->load + g->post);
 }
 
 static double by_schedule(const struct plan_pass *p, const struct plan_stages *stages, const struct moe_layer_time *t)

@@ -67,15 +67,16 @@ static void cache(struct use *u)
 		put(u, u->prefill.attention_on, "kv staging", 2 * u->prefill.rows.rows * widest);
 }
 
-/* Two residual streams' worth for what is under way, and the batch's rows where they rest. */
+/* Two residual streams' worth for what is under way, on every device that shares a layer; and the batch's rows where they rest. */
 static void hidden(struct use *u)
 {
 	const struct plan_pass *d = u->p, *f = &u->prefill;
 	double row = d->s->model->hidden * d->element;
 	bool rest = f->offloads && f->micro_batches > 1;
 	double prompts = f->rows.rows * (rest || !f->offloads ? 1 : f->micro_batches);
+	int devices = d->base_on == d->host ? 1 : d->s->hardware->levels[d->base_on].count;
 
-	put(u, d->base_on, "hidden states", 4 * row * larger(u->batch, prompts));
+	put(u, d->base_on, "hidden states", devices * 4 * row * larger(u->batch, prompts));
 	if (rest)
 		put(u, d->host, "hidden states", row * f->rows.rows * f->micro_batches);
 }

@@ -6,11 +6,12 @@
 static int check_schedule(const struct moe_setting *s, const struct moe_execution *x, struct moe_err *e)
 {
 	const struct moe_hardware *h = s->hardware;
-	int host = plan_host(h);
+	int host = plan_host(h), last = x->ffn_on == host ? host : h->n_levels - 1;
 	bool cpu_attention = x->schedule != MOE_SCHEDULE_FLEXGEN && x->schedule != MOE_SCHEDULE_ZERO;
 
 	if (x->schedule == MOE_SCHEDULE_RESIDENT) {
-		for (int i = 0; i <= host; i++)
+		/* The host maps a file that lies on a disk; a GPU would need room for what comes. */
+		for (int i = 0; i <= last; i++)
 			if (i != x->ffn_on && x->weights[i] > 0)
 				return moe_fail(e, MOE_E_INPUT, "%s: nothing moves in this schedule, and experts of %s lie on %s", h->name,
 				                h->levels[x->ffn_on].name, h->levels[i].name);
