@@ -90,6 +90,10 @@ static struct plot_mark *add_mark(struct plot_content *c, enum plot_kind kind, d
 {
 	struct plot_mark *m = &c->marks[c->n_marks];
 
+	/* P1 of all that moves between the same two levels is one. */
+	for (int i = 0; i < c->n_marks; i++)
+		if (kind == PLOT_TURN && c->marks[i].kind == kind && c->marks[i].intensity == intensity)
+			return NULL;
 	if (c->n_marks == PLOT_MARKS || !(intensity > 0) || !(flops > 0) || isinf(intensity) || isinf(flops))
 		return NULL;
 	*m = (struct plot_mark){.kind = kind, .intensity = intensity, .flops = flops};

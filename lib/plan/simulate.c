@@ -129,6 +129,7 @@ static void shape_of(const struct moe_setting *s, const struct moe_execution *x,
 	out->from_disk = plan_term(&t->lanes[MOE_LANE_DISK], "weights") > 0;
 	out->pinned = plan_term(&t->lanes[MOE_LANE_PIN], "weights") <= 0;
 	out->hidden_moves = !resident && !zero && p->prefill && plan_term(&t->lanes[MOE_LANE_H2D], "hidden") > 0;
+	out->kv_moves = zero && plan_term(&t->lanes[MOE_LANE_D2H], "kv") > 0;
 	out->attention_on_cpu = resident && x->attention_on == p->host;
 	out->experts_on_cpu = resident && x->ffn_on == p->host;
 }

@@ -170,7 +170,7 @@ static void touch_attention(struct moe_buffers *b, const struct place *p, enum m
 	bool from_host = lane == MOE_LANE_CPU && !(s->attention_on_cpu && s->experts_on_cpu);
 	int64_t here = after(p, p->layer, true), cache = p->layer * s->micro_batches + p->j;
 	reads(b, from_host ? QKV_HOST : QKV, from_host ? p->j : p->qkv, here);
-	if (!s->prefill && s->schedule == MOE_SCHEDULE_FLEXGEN) {
+	if (!s->prefill && (s->schedule == MOE_SCHEDULE_FLEXGEN || s->kv_moves)) {
 		reads(b, CACHE_HERE, p->turn & 1, p->turn);
 	} else if (!s->prefill) {
 		reads(b, CACHE, cache, p->step - 1);

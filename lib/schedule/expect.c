@@ -22,13 +22,13 @@ static bool rows_move(const struct moe_schedule_shape *s)
 
 static enum spread spread_of_moves(const struct moe_schedule_shape *s, enum moe_task_kind kind)
 {
-	bool qkv = decodes_on_cpu(s) && !s->prefill, flexgen = s->schedule == MOE_SCHEDULE_FLEXGEN;
+	bool qkv = decodes_on_cpu(s) && !s->prefill, fetched = s->schedule == MOE_SCHEDULE_FLEXGEN || s->kv_moves;
 	switch (kind) {
 	case MOE_TASK_STORE_QKV: return qkv ? TURNS : NEVER;
 	case MOE_TASK_LOAD_HIDDEN: return s->hidden_moves ? TURNS_BUT_FIRST_LAYER : qkv || rows_move(s) ? TURNS : NEVER;
 	case MOE_TASK_STORE_HIDDEN: return s->hidden_moves ? TURNS_BUT_LAST_LAYER : rows_move(s) ? TURNS : NEVER;
-	case MOE_TASK_LOAD_KV: return flexgen && !s->prefill ? TURNS : NEVER;
-	default: return flexgen || (s->prefill && decodes_on_cpu(s)) ? TURNS : NEVER; /* STORE_KV */
+	case MOE_TASK_LOAD_KV: return fetched && !s->prefill ? TURNS : NEVER;
+	default: return fetched || (s->prefill && decodes_on_cpu(s)) ? TURNS : NEVER; /* STORE_KV */
 	}
 }
 

@@ -127,18 +127,36 @@ static void launch_flexgen_c(struct build *b)
 	}
 }
 
+/* The cache of the next layer; of the only one, when it has been stored. */
+static void launch_cache(struct build *b, const struct turn *t)
+{
+	int64_t next = b->shape.layers > 1 ? t->number + 1 : t->number;
+	if (next >= moe_shape_turns(&b->shape))
+		return;
+	struct turn n = moe_turn(b, next);
+	moe_launch(b, MOE_TASK_LOAD_KV, &n);
+}
+
 /* Resident and zero: computing follows computing; experts on the CPU take rows from the device and give them back. */
 static void launch_in_place(struct build *b)
 {
 	int m = b->shape.micro_batches;
-	bool rows_move = b->shape.experts_on_cpu && !b->shape.attention_on_cpu;
+	bool rows_move = b->shape.experts_on_cpu && !b->shape.attention_on_cpu, fetches = b->shape.kv_moves && !b->shape.prefill;
 	moe_launch_first_pages(b);
+	if (fetches && b->shape.layers > 1) {
+		struct turn first = moe_turn(b, 0);
+		moe_launch(b, MOE_TASK_LOAD_KV, &first);
+	}
 	for (int64_t pass = 0; pass < passes(b) && !b->rc; pass++) {
 		for (int j = 0; j < m; j++) {
 			struct turn t = moe_turn(b, pass * m + j);
+			if (fetches)
+				launch_cache(b, &t);
 			moe_launch_pages(b, &t);
 			launch_pre_attention(b, &t);
 			moe_launch(b, MOE_TASK_ATTENTION, &t);
+			if (b->shape.kv_moves)
+				moe_launch(b, MOE_TASK_STORE_KV, &t);
 			moe_launch(b, MOE_TASK_POST_ATTENTION, &t);
 			if (rows_move) {
 				moe_launch(b, MOE_TASK_STORE_HIDDEN, &t);

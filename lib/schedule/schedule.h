@@ -39,7 +39,7 @@ enum moe_schedule {
 	MOE_SCHEDULE_FLEXGEN,   /* GPU attention, KV cache and the next layer's weights fetched meanwhile; all lanes wait for
 	                         * each other after every micro-batch */
 	MOE_SCHEDULE_FLEXGEN_C, /* CPU attention, nothing overlaps it but the next layer's weights */
-	MOE_SCHEDULE_ZERO,      /* the whole batch at once, KV on the GPU, a layer's weights fetched while the one before runs */
+	MOE_SCHEDULE_ZERO,      /* the whole batch at once on the GPU, a layer's weights fetched while the one before runs */
 	MOE_SCHEDULES
 };
 const char *moe_schedule_name(enum moe_schedule s); /* "resident", "cgopipe", ..., "flexgen-c", "zero" */
@@ -93,6 +93,7 @@ struct moe_schedule_shape {
 	bool pinned;              /* the host's weights are all pinned already, and disks read into pinned memory: no PIN tasks */
 	bool hidden_moves;        /* prefill of cgopipe, coalesced, flexgen and flexgen-c: residuals of micro-batches that are not
 	                           * at work lie on the host */
+	bool kv_moves;            /* zero: the KV cache lies on the host and is fetched a layer ahead; flexgen's always does */
 	bool attention_on_cpu;    /* resident: attention and its KV cache; cgopipe, coalesced and flexgen-c always have it there */
 	bool experts_on_cpu;      /* resident: the experts.  With attention_on_cpu all runs on the CPU and nothing moves. */
 };

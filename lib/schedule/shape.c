@@ -21,6 +21,8 @@ static int check_flags(const struct moe_schedule_shape *s, struct moe_err *e)
 		return moe_fail(e, MOE_E_INPUT, "schedule resident moves no weights");
 	if (!resident && (s->attention_on_cpu || s->experts_on_cpu))
 		return moe_fail(e, MOE_E_INPUT, "schedule %s says itself where it computes", name);
+	if (s->kv_moves && s->schedule != MOE_SCHEDULE_ZERO)
+		return moe_fail(e, MOE_E_INPUT, "schedule %s says itself where the KV cache lies", name);
 	if (s->hidden_moves && !(s->prefill && rotates))
 		return moe_fail(e, MOE_E_INPUT, "schedule %s does not move residuals in %s", name, s->prefill ? "prefill" : "decode");
 	return 0;

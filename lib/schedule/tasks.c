@@ -84,9 +84,15 @@ static void wait_post_attention(struct build *b, const struct turn *t)
 		wait_task(b, b->slot_filled[t->pass & 1]);
 }
 
+/* The newest STORE_KV of a layer and micro-batch. */
+static uint32_t *stored(struct build *b, const struct turn *t)
+{
+	return &b->stored[(int64_t)t->layer * b->shape.micro_batches + (t->micro_batch < 0 ? 0 : t->micro_batch)];
+}
+
 static void wait_load_kv(struct build *b, const struct turn *t)
 {
-	wait_task(b, b->stored[(int64_t)t->layer * b->shape.micro_batches + t->micro_batch]);
+	wait_task(b, *stored(b, t));
 	wait_turn(b, MOE_TASK_ATTENTION, t);
 }
 
@@ -167,7 +173,7 @@ void moe_launch(struct build *b, enum moe_task_kind kind, const struct turn *t)
 	*newest(b, kind, t->micro_batch) = id;
 	b->of_turn[kind][t->number & 1] = id;
 	if (kind == MOE_TASK_STORE_KV)
-		b->stored[(int64_t)t->layer * b->shape.micro_batches + t->micro_batch] = id;
+		*stored(b, t) = id;
 	if (kind == MOE_TASK_POST_ATTENTION)
 		b->slot_read[t->pass & 1] = id;
 }

@@ -139,7 +139,7 @@ refuses "speeds that are not known" 'only its memories' moe-policy --model tiny-
 refuses "no such policy" 'none.json' moe-policy --compare t4.json none.json
 
 for args in '--compare t4.json' '--compare t4.json l4.json t4.json' '--model mixtral-8x7b --devices 2 --workload chat' \
-	'--model mixtral-8x7b --hardware t4 --prompt 0' '--model mixtral-8x7b --hardware t4 --batch -1' '--list x' '--model mixtral-8x7b --hardware t4 --plot x.svg' \
+	'--model mixtral-8x7b --hardware t4 --prompt 0' '--model mixtral-8x7b --hardware t4 --batch -1' '--list x' '--model mixtral-8x7b --devices 2 --plot x.svg' \
 	'--model mixtral-8x7b --devices 2 --simulate zero' '--model mixtral-8x7b --hardware t4 --simulate zero --steps 0' \
 	'--model tiny-mixtral --devices 2 --replicas 2' '--model tiny-mixtral --devices 2 --placement usage' \
 	'--model tiny-mixtral --devices 2 --move-cost 3'; do

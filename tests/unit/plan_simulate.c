@@ -153,6 +153,10 @@ static void lanes_agree_wherever_it_runs(void **state)
 		}
 		assert_agree(&r.s, &x);
 	}
+	x = execution(MOE_SCHEDULE_ZERO, 36, 36);
+	x.kv[0] = 0.25;
+	x.kv[1] = 0.75;
+	assert_agree(&r.s, &x);
 	x = execution(MOE_SCHEDULE_CGOPIPE, 9, 36);
 	x.weights[0] = 0.25;
 	x.weights[1] = 0.5;

@@ -62,6 +62,7 @@ static void nonsense_is_refused(void **state)
 		{.schedule = MOE_SCHEDULE_CGOPIPE, .layers = 1, .micro_batches = 1, .steps = 1, .hidden_moves = true},
 		{.schedule = MOE_SCHEDULE_ZERO, .layers = 1, .micro_batches = 1, .steps = 1, .prefill = true, .hidden_moves = true},
 		{.schedule = MOE_SCHEDULE_ZERO, .layers = 1, .micro_batches = 1, .steps = 1, .experts_on_cpu = true},
+		{.schedule = MOE_SCHEDULE_FLEXGEN, .layers = 1, .micro_batches = 1, .steps = 1, .kv_moves = true},
 	};
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -26,12 +26,13 @@ static inline bool rig_flavour(int n, struct moe_schedule_shape *s)
 	s->weights_move = weights > 0;
 	s->pinned = weights == 2 || weights == 4;
 	s->from_disk = weights >= 3;
-	s->hidden_moves = hidden;
+	s->kv_moves = hidden && s->schedule == MOE_SCHEDULE_ZERO;
+	s->hidden_moves = hidden && !s->kv_moves;
 	s->attention_on_cpu = where & 1;
 	s->experts_on_cpu = where & 2;
 	if ((where && !resident) || (resident && weights))
 		return false;
-	return !hidden || (s->prefill && !resident && s->schedule != MOE_SCHEDULE_ZERO);
+	return !hidden || s->kv_moves || (s->prefill && !resident);
 }
 
 static inline void rig_build(const struct moe_schedule_shape *s, struct moe_graph *g)

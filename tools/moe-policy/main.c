@@ -61,7 +61,7 @@ static const struct moe_opt options[] = {
 	{"steps", 0, MOE_OPT_INT, &arg.steps, "N", "with --simulate: decode steps (4), or batches with --prefill", 1, 1000},
 	{"prefill", 0, MOE_OPT_FLAG, &arg.prefill, NULL, "with --simulate: the prompts instead", 0, 0},
 	{"timeline", 0, MOE_OPT_STR, &arg.timeline, "FILE", "with --simulate: all tasks, for chrome://tracing or Perfetto", 0, 0},
-	{"plot", 0, MOE_OPT_STR, &arg.plot, "FILE.svg", "with --simulate: a picture of them", 0, 0},
+	{"plot", 0, MOE_OPT_STR, &arg.plot, "FILE.svg", "draw the roofline with the policy's operations; with --simulate: three layers of the tasks", 0, 0},
 	{"compare", 0, MOE_OPT_FLAG, &arg.compare, NULL, "what differs between two policies", 0, 0},
 	{"no-cache", 0, MOE_OPT_FLAG, &arg.no_cache, NULL, "search again, though the answer is kept", 0, 0},
 	{"list", 0, MOE_OPT_FLAG, &arg.list, NULL, "models, hardware and workloads that have a name", 0, 0},
@@ -124,8 +124,14 @@ static int place_all(struct subject *s, const struct site *site, struct placed *
 /* What was asked for, on stdout. */
 static int print_answer(struct subject *s, struct site *site, const struct solution *answer, struct moe_policy *p, struct moe_err *e)
 {
+	int rc = 0;
+
 	if (arg.simulate)
 		return print_simulation(&arg, answer, e);
+	if (arg.plot)
+		rc = write_plot(&arg, answer, e);
+	if (rc)
+		return rc;
 	if (arg.export)
 		return print_export(&arg, s, site, p->placement, e);
 	return print_policy(p, e);
@@ -148,8 +154,9 @@ static int plan_here(struct subject *s, struct site *site, struct moe_err *e)
 		p.execution = &answer.execution;
 		p.prediction = &answer.prediction;
 	}
-	if (rc == 0 && arg.simulate && site->fleet.n == 0)
-		rc = moe_fail(e, MOE_E_INPUT, "%s has no \"flops\": a schedule cannot be simulated", arg.hardware);
+	if (rc == 0 && (arg.simulate || arg.plot) && site->fleet.n == 0)
+		rc = moe_fail(e, MOE_E_INPUT, "%s has no \"flops\": %s", arg.hardware,
+		              arg.simulate ? "a schedule cannot be simulated" : "there is no roofline to draw");
 	note_quant(s, site);
 	if (rc == 0)
 		rc = print_answer(s, site, &answer, &p, e);
@@ -210,10 +217,10 @@ static const char *conflict(int operands)
 		return "--model is needed";
 	if (!arg.devices == !arg.hardware)
 		return "either --devices or --hardware is needed";
-	if (arg.devices && arg.simulate)
-		return "--simulate needs --hardware";
-	if (!arg.simulate && (arg.timeline || arg.plot || arg.prefill))
-		return "--prefill, --timeline and --plot need --simulate";
+	if (arg.devices && (arg.simulate || arg.plot))
+		return "--simulate and --plot need --hardware";
+	if (!arg.simulate && (arg.timeline || arg.prefill))
+		return "--prefill and --timeline need --simulate";
 	if (arg.simulate && (arg.schedule || arg.export))
 		return "--simulate goes with neither --schedule nor --export";
 	if (arg.devices && (sized || asked || arg.set.n))

@@ -66,6 +66,8 @@ int read_policy(const char *path, struct moe_json **out, struct moe_err *e);
 void print_names(void);
 /* The schedule played: a table of its lanes, and files that were asked for. */
 int print_simulation(const struct options *o, const struct solution *s, struct moe_err *e);
+/* The roofline with the policy's operations, into the file of --plot. */
+int write_plot(const struct options *o, const struct solution *s, struct moe_err *e);
 int print_comparison(const char *a, const char *b, struct moe_err *e);
 int print_export(const struct options *o, const struct subject *s, const struct site *site, const struct moe_placement *p,
                  struct moe_err *e);

@@ -44,6 +44,15 @@ static int write_text(const char *path, const struct moe_buf *text, struct moe_e
 	return moe_write_file(path, text->data, text->len, e);
 }
 
+/* Three layers in the middle: more of them would be too narrow to see. */
+static void middle(const struct moe_graph *g, const struct moe_timeline *t, double *from, double *to)
+{
+	double layers = (double)g->shape.layers * g->shape.steps, part = layers > 3 ? 3 / layers : 1;
+
+	*from = t->makespan * (1 - part) / 2;
+	*to = t->makespan > 0 ? *from + t->makespan * part : 1;
+}
+
 static int write_files(const struct options *o, const struct moe_graph *g, const struct moe_timeline *t, struct moe_err *e)
 {
 	struct moe_buf text = MOE_BUF_INIT;
@@ -55,7 +64,10 @@ static int write_files(const struct options *o, const struct moe_graph *g, const
 		moe_buf_free(&text);
 	}
 	if (rc == 0 && o->plot) {
-		rc = moe_timeline_svg(g, t, 0, t->makespan, o->model, &text, e);
+		double from, to;
+
+		middle(g, t, &from, &to);
+		rc = moe_timeline_svg(g, t, from, to, o->model, &text, e);
 		rc = rc ? rc : write_text(o->plot, &text, e);
 		moe_buf_free(&text);
 	}
