@@ -8,6 +8,7 @@
 #include "plan/plan.h"
 
 #define MAX_MEMORY 9007199254740992.0 /* 2^53: numbers in JSON are exact up to here */
+#define MAX_BANDWIDTH 1e18
 
 struct list {
 	struct moe_device *v;
@@ -29,10 +30,22 @@ static int add(struct list *list, const struct moe_device *d, int64_t count, str
 	return 0;
 }
 
+/* An expert of few tokens takes as long as its weights take to read, so speeds are those of the memories, in units of the first that
+ * is known; until here `speed` is bytes a second, 0 where nothing is known. */
+static void relate_speeds(struct list *list)
+{
+	double unit = 0;
+
+	for (int i = 0; i < list->n && unit <= 0; i++)
+		unit = list->v[i].speed;
+	for (int i = 0; i < list->n; i++)
+		list->v[i].speed = list->v[i].speed > 0 ? list->v[i].speed / unit : 1;
+}
+
 /* The devices of one level: those that serve experts are its CPUs. */
 static int add_level(struct list *list, const struct moe_json *level, const char *host, struct moe_err *e)
 {
-	struct moe_device d = {.kind = "cpu", .speed = 1};
+	struct moe_device d = {.kind = "cpu"};
 	const char *name = NULL;
 	double memory = 0;
 	int64_t count = 1;
@@ -42,6 +55,8 @@ static int add_level(struct list *list, const struct moe_json *level, const char
 		rc = moe_json_need_int(level, "count", false, 1, MOE_MAX_DEVICES, &count, name, e);
 	if (rc == 0)
 		rc = moe_json_need_num(level, "memory", false, 0, MAX_MEMORY, &memory, name, e);
+	if (rc == 0)
+		rc = moe_json_need_num(level, "bandwidth", false, 0, MAX_BANDWIDTH, &d.speed, name, e);
 	if (rc || strcmp(name, "cpu") != 0)
 		return rc;
 	d.memory = (uint64_t)memory;
@@ -76,7 +91,7 @@ int moe_devices_from_fleet(const struct moe_fleet *f, struct moe_device **out, i
 
 	for (int i = 0; i < f->n && rc == 0; i++) {
 		const struct moe_memory_level *cpu = &f->hosts[i].levels[moe_level_find(&f->hosts[i], "cpu")];
-		struct moe_device d = {.kind = "cpu", .speed = 1};
+		struct moe_device d = {.kind = "cpu", .speed = cpu->bandwidth};
 
 		snprintf(d.host, sizeof d.host, "%s", f->hosts[i].name);
 		d.memory = (uint64_t)fmin(cpu->memory, MAX_MEMORY);
@@ -86,6 +101,7 @@ int moe_devices_from_fleet(const struct moe_fleet *f, struct moe_device **out, i
 		free(list.v);
 		return rc;
 	}
+	relate_speeds(&list);
 	*out = list.v;
 	*n = list.n;
 	return 0;
@@ -108,6 +124,7 @@ int moe_devices_from_json(const struct moe_json *hardware, const char *what, str
 		free(list.v);
 		return moe_fail_prefix(e, rc, "%s", what);
 	}
+	relate_speeds(&list);
 	*out = list.v;
 	*n = list.n;
 	return 0;

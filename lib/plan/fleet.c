@@ -263,7 +263,7 @@ static int place_layers(struct moe_fleet_plan *f, struct moe_err *e)
 		if (f->m->layers[l].ffn.experts == 0)
 			continue;
 		upto += moe_fleet_need(f, l);
-		moe_fleet_room(f, l, (double)upto / (double)total, room);
+		moe_fleet_room(f, l, total ? (double)upto / (double)total : 1, room);
 		rc = moe_fleet_layer(f, l, f->extra[l], room, false, NULL, e);
 	}
 	free(room);

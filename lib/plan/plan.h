@@ -526,7 +526,8 @@ int moe_cache_verdict(const char *trace, const struct moe_model *m, const struct
 
 /* ---- policy files ---- */
 
-/* A hardware profile or fleet as devices: every host's cpu level, or gpus once they serve (moe-policy(5)). */
+/* A hardware profile or fleet as devices: every host's cpu level, or gpus once they serve (moe-policy(5)).  Speed is the memory's
+ * bandwidth over that of the first device that has one. */
 int moe_devices_from_json(const struct moe_json *hardware, const char *what, struct moe_device **out, int *n, struct moe_err *e);
 
 /* The same of a fleet that has been read. */

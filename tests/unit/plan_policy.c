@@ -345,6 +345,22 @@ static void hardware_lists_cpus(void **state)
 	moe_json_free(j);
 }
 
+static void devices_are_as_fast_as_their_memories(void **state)
+{
+	struct moe_json *j = parse("{\"hosts\": ["
+	                           "{\"name\": \"a\", \"levels\": [{\"name\": \"cpu\", \"memory\": 1}]},"
+	                           "{\"name\": \"b\", \"levels\": [{\"name\": \"cpu\", \"memory\": 1, \"bandwidth\": 2e10}]},"
+	                           "{\"name\": \"c\", \"levels\": [{\"name\": \"cpu\", \"memory\": 1, \"bandwidth\": 5e10}]}]}");
+	struct moe_device *d = NULL;
+	int n;
+
+	(void)state;
+	assert_int_equal(moe_devices_from_json(j, "fleet", &d, &n, NULL), 0);
+	assert_true(d[0].speed == 1 && d[1].speed == 1 && d[2].speed == 2.5);
+	free(d);
+	moe_json_free(j);
+}
+
 static void bad_hardware(void **state)
 {
 	static const char *const bad[] = {
@@ -396,6 +412,7 @@ int main(void)
 		cmocka_unit_test(bad_executions),
 		cmocka_unit_test(bad_policies),
 		cmocka_unit_test(hardware_lists_cpus),
+		cmocka_unit_test(devices_are_as_fast_as_their_memories),
 		cmocka_unit_test(bad_hardware),
 	};
 
