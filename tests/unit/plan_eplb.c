@@ -273,9 +273,11 @@ static bool is_small(const struct eplb *p)
 {
 	double sets = 1;
 
+	if (p->groups > 1 || p->devices > 8)
+		return false;
 	for (int x = 0; x < p->experts; x++)
 		sets *= (double)(1u << p->devices) - 1;
-	return p->groups == 1 && p->devices <= 8 && sets <= 1e6;
+	return sets <= 1e6;
 }
 
 /* ---- random problems ---- */
