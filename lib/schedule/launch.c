@@ -66,18 +66,18 @@ static void launch_coalesced(struct build *b)
 	int m = b->shape.micro_batches;
 	moe_launch_first_pages(b);
 	for (int64_t pass = 0; pass < passes(b) && !b->rc; pass++) {
-		struct turn t;
+		struct turn last = moe_turn(b, pass * m + m - 1);
 		for (int j = 0; j < m; j++) {
-			t = moe_turn(b, pass * m + j);
+			struct turn t = moe_turn(b, pass * m + j);
 			launch_cpu_attention(b, &t);
 		}
 		for (int j = 0; j < m; j++) {
-			t = moe_turn(b, pass * m + j);
+			struct turn t = moe_turn(b, pass * m + j);
 			moe_launch(b, MOE_TASK_LOAD_HIDDEN, &t);
 			moe_launch_pages(b, &t);
 			moe_launch(b, MOE_TASK_POST_ATTENTION, &t);
 		}
-		moe_launch_experts(b, &t);
+		moe_launch_experts(b, &last);
 		launch_heads(b, pass);
 	}
 }
