@@ -85,7 +85,7 @@ struct moe_schedule_shape {
 	int layers;               /* any number from 1 on */
 	int micro_batches;        /* any number from 1 on; zero: taken as one */
 	int pages;                /* a layer's weights are loaded in so many; 0: as the schedule has it (cgopipe, coalesced: one
-	                           * a micro-batch; others: one) */
+	                           * a micro-batch, and two for one; others: one, and two from a disk) */
 	int steps;                /* passes through the model, one after the other: those of decode depend on the step before,
 	                           * those of prefill are other prompts */
 	bool weights_move;        /* false: all are resident on the device, there are no weight tasks.  Not with resident. */

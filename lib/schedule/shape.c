@@ -50,8 +50,9 @@ int moe_shape_check(const struct moe_schedule_shape *s, struct moe_schedule_shap
 	*out = *s;
 	if (s->schedule == MOE_SCHEDULE_ZERO)
 		out->micro_batches = 1;
+	/* A relay of a single page could not be filled while it is emptied. */
 	if (!s->pages)
-		out->pages = paged ? out->micro_batches : 1;
+		out->pages = paged && out->micro_batches > 1 ? out->micro_batches : paged || s->from_disk ? 2 : 1;
 	out->from_disk = s->weights_move && s->from_disk;
 	out->pinned = s->weights_move && s->pinned;
 	return check_size(out, e);

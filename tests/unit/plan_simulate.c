@@ -249,6 +249,31 @@ static void a_bound_schedule_takes_what_is_predicted(void **state)
 	}
 }
 
+/* One micro-batch: its weights are pinned, and read from a disk, while others are on their way to the device. */
+static void a_relay_is_filled_while_it_is_emptied(void **state)
+{
+	static const enum moe_schedule relayed[] = {MOE_SCHEDULE_CGOPIPE, MOE_SCHEDULE_COALESCED, MOE_SCHEDULE_FLEXGEN_C, MOE_SCHEDULE_ZERO};
+	struct rig r;
+
+	(void)state;
+	rig_open(&r, MOE_VARIANT_FULL);
+	for (int i = 0; i < 8; i++) {
+		struct moe_execution x = execution(relayed[i / 2], 16, 16);
+		struct moe_prediction p;
+		struct moe_timeline t;
+		struct moe_graph g;
+
+		x.weights[2] = i % 2 ? 0.2 : 0;
+		x.weights[1] -= x.weights[2];
+		assert_int_equal(moe_predict(&r.s, &x, &p, NULL), 0);
+		assert_int_equal(moe_simulate(&r.s, &x, false, 3, &g, &t, NULL), 0);
+		if (t.step_seconds > 1.02 * p.step_seconds || t.step_seconds < 0.9 * p.step_seconds)
+			fail_msg("%s: %g s, predicted %g", moe_schedule_name(x.schedule), t.step_seconds, p.step_seconds);
+		moe_timeline_free(&t);
+		moe_graph_free(&g);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +283,7 @@ int main(void)
 		cmocka_unit_test(what_has_no_task_is_refused),
 		cmocka_unit_test(the_ablation_keeps_its_order),
 		cmocka_unit_test(a_bound_schedule_takes_what_is_predicted),
+		cmocka_unit_test(a_relay_is_filled_while_it_is_emptied),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
