@@ -69,6 +69,9 @@ has "say so" '"experts": "q4"' out
 has "and so does the device" '"quant": "q4",' out
 runs 0 "experts alone" $mixtral --hardware 4*epyc-1s --quant experts=q4
 has "on four hosts" '"host": "epyc-1s#4"' out
+runs 0 "a quant in which a fleet holds the experts" moe-policy --model mixtral-8x22b --hardware desktop-ddr4+desktop-ddr4 --quant auto
+has "q4" '"experts": "q4"' out
+refuses "a fleet that holds them in none" 'do not fit' moe-policy --model deepseek-v3 --hardware desktop-ddr4+desktop-ddr4 --quant auto
 runs 0 "for vllm" $mixtral --hardware 4*epyc-1s --export vllm
 has "ranks" 'expert_to_ep_rank' out
 

@@ -239,7 +239,7 @@ static void bad_settings(void **state)
 		{"gpu.memory=15Gib", MOE_E_INPUT, "bytes such as"}, {"gpu.memory=1e400", MOE_E_INPUT, "positive"},
 		{"gpu.memory=1e30", MOE_E_INPUT, "memory"}, {"gpu.count=1.5", MOE_E_INPUT, "whole number"},
 		{"gpu.count=5000", MOE_E_INPUT, "at most"}, {"network=10Gb", MOE_E_INPUT, "bits a second"},
-		{"gpu.call=3", 0, ""}, {"gpu.memroy=1", MOE_E_MISSING, "is gpu.memory meant"},
+		{"gpu.call=50ms", 0, ""}, {"gpu.memroy=1", MOE_E_MISSING, "is gpu.memory meant"},
 		{"netwrok=1", MOE_E_MISSING, "is network meant"}, {"link.gpu-disk.bandwidth=1e9", MOE_E_MISSING, "meant"},
 		{"other:gpu.memory=1e9", MOE_E_MISSING, "no host \"other\""}, {"disk.bandwidth=1e9", MOE_E_MISSING, "meant"},
 	};

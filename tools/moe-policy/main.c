@@ -1,9 +1,7 @@
 /* moe-policy: plan how a model runs on given machines, and where its experts go. */
-#include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
-#include "place.h"
+#include "plan.h"
 #include "replay.h"
 
 #define MOST_TOKENS 1e9
@@ -69,117 +67,6 @@ static const struct moe_opt options[] = {
 };
 
 static const struct moe_tool tool = {"moe-policy", usage, "Plans how a model runs on given machines; policy.json on stdout.", options};
-
-static int print_policy(struct moe_policy *p, struct moe_err *e)
-{
-	struct moe_buf text = MOE_BUF_INIT;
-	struct moe_json *before = NULL;
-	int rc = where.keep ? read_policy(where.keep, &before, e) : 0;
-
-	p->before = before;
-	rc = rc ? rc : moe_policy_write(p, &text, e);
-	if (rc == 0)
-		puts(text.data);
-	moe_buf_free(&text);
-	moe_json_free(before);
-	return rc;
-}
-
-/* What was chosen on the way, in every device that has to obey it. */
-static void note_quant(const struct subject *s, struct site *site)
-{
-	for (int d = 0; s->requantised && d < site->n; d++)
-		snprintf(site->devices[d].quant, sizeof site->devices[d].quant, "%s", moe_quant_name(s->quants.experts));
-}
-
-/* The balance of the placement, for -v. */
-static void tell_placement(const struct placed *p)
-{
-	struct moe_buf text = MOE_BUF_INIT;
-	char *line, *rest;
-
-	if (moe_common.verbose && place_report(p, &text, NULL) == 0)
-		for (line = strtok_r(text.data, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
-			moe_log(MOE_DEBUG, "%s", line);
-	moe_buf_free(&text);
-}
-
-/* A single machine whose speed is known holds all experts: whether they fit is the search's to say. */
-static int place_all(struct subject *s, const struct site *site, struct placed *out, struct moe_err *e)
-{
-	int rc;
-
-	if (site->n == 1 && site->fleet.n == 1 && !where.how) {
-		*out = (struct placed){.has_usage = false};
-		return moe_place_round_robin(&s->model, 1, &out->placement, e);
-	}
-	if (!where.how)
-		where.how = where.usage ? "usage" : arg.hardware ? "capacity" : "balanced";
-	rc = place_experts(&where, s, site, out, e);
-	if (rc == 0)
-		tell_placement(out);
-	return rc;
-}
-
-/* What was asked for, on stdout. */
-static int print_answer(struct subject *s, struct site *site, const struct solution *answer, struct moe_policy *p, struct moe_err *e)
-{
-	int rc = 0;
-
-	if (arg.simulate)
-		return print_simulation(&arg, answer, e);
-	if (arg.plot)
-		rc = write_plot(&arg, answer, e);
-	if (rc)
-		return rc;
-	if (arg.export)
-		return print_export(&arg, s, site, p->placement, e);
-	return print_policy(p, e);
-}
-
-static int plan_here(struct subject *s, struct site *site, struct moe_err *e)
-{
-	struct placed placed;
-	struct solution answer = {.setting = {.model = NULL}};
-	struct moe_policy p = {.model = &s->model, .model_name = arg.model, .hardware = site->json, .devices = site->devices};
-	int rc = place_all(s, site, &placed, e);
-
-	if (rc)
-		return rc;
-	p.placement = &placed.placement;
-	if (site->fleet.n > 0) {
-		p.fleet = &site->fleet;
-		rc = solve(&arg, s, site, &placed, &answer, e);
-		p.setting = &answer.setting;
-		p.execution = &answer.execution;
-		p.prediction = &answer.prediction;
-	}
-	if (rc == 0 && (arg.simulate || arg.plot) && site->fleet.n == 0)
-		rc = moe_fail(e, MOE_E_INPUT, "%s has no \"flops\": %s", arg.hardware,
-		              arg.simulate ? "a schedule cannot be simulated" : "there is no roofline to draw");
-	note_quant(s, site);
-	if (rc == 0)
-		rc = print_answer(s, site, &answer, &p, e);
-	place_close(&placed);
-	return rc;
-}
-
-static int plan(struct moe_err *e)
-{
-	struct subject subject;
-	struct site site;
-	int rc = subject_open(&arg, &subject, e);
-
-	if (rc)
-		return rc;
-	rc = site_open(&arg, &site, e);
-	if (rc == 0) {
-		rc = plan_here(&subject, &site, e);
-		site_close(&site);
-	}
-	subject_close(&subject);
-	return rc;
-}
 
 static int replay_trace(struct moe_err *e)
 {
@@ -248,7 +135,7 @@ int main(int argc, char **argv)
 	else if (replay.trace)
 		rc = replay_trace(&e);
 	else
-		rc = plan(&e);
+		rc = plan(&arg, &where, &e);
 	if (rc > 0)
 		rc = moe_die(&tool, &e);
 	out = moe_close_stdout(&tool);
