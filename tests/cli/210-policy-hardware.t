@@ -21,6 +21,18 @@ runs 0 "on one L4" $paper --hardware l4 --set residual=per-micro-batch
 has "in the published micro-batches" '"micro_batch": 68,' out
 cp out l4.json
 
+# The page for people.
+runs 0 "explained" $mixtral --hardware t4 --workload mtbench --explain
+has "what binds" 'tokens/s, bound by the ' out
+has "roofs" '^  cpu to gpu 17.2 GB/s' out
+has "turning points" 'experts +gpu .*worth moving above 46.6, link-bound below' out
+has "memory" '^  gpu +[0-9.]+ of +14.2' out
+has "what would help" '^  link.cpu-gpu.bandwidth +[+][0-9.]+ %' out
+runs 0 "two unlike hosts" moe-policy --model qwen3-30b-a3b --hardware epyc-1s+desktop-ddr5 --quant q4 --explain
+has "bring the network in" '^  network +[0-9]+ %' out
+runs 2 "two outputs" $mixtral --hardware t4 --explain --export vllm
+runs 2 "no machine to explain" $mixtral --devices 2 --explain
+
 # Played task by task, the link is what all wait for.
 runs 0 "simulated" $paper --hardware t4 --simulate cgopipe --timeline lanes.json --plot lanes.svg
 has "the sizes" 'cgopipe, batch 504 in micro-batches of 36' out

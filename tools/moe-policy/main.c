@@ -60,6 +60,7 @@ static const struct moe_opt options[] = {
 	{"prefill", 0, MOE_OPT_FLAG, &arg.prefill, NULL, "with --simulate: the prompts instead", 0, 0},
 	{"timeline", 0, MOE_OPT_STR, &arg.timeline, "FILE", "with --simulate: all tasks, for chrome://tracing or Perfetto", 0, 0},
 	{"plot", 0, MOE_OPT_STR, &arg.plot, "FILE.svg", "draw the roofline with the policy's operations; with --simulate: three layers of the tasks", 0, 0},
+	{"explain", 0, MOE_OPT_FLAG, &arg.explain, NULL, "a page for people instead: what binds, roofs, memory, what would help most", 0, 0},
 	{"compare", 0, MOE_OPT_FLAG, &arg.compare, NULL, "what differs between two policies", 0, 0},
 	{"no-cache", 0, MOE_OPT_FLAG, &arg.no_cache, NULL, "search again, though the answer is kept", 0, 0},
 	{"list", 0, MOE_OPT_FLAG, &arg.list, NULL, "models, hardware and workloads that have a name", 0, 0},
@@ -104,12 +105,14 @@ static const char *conflict(int operands)
 		return "--model is needed";
 	if (!arg.devices == !arg.hardware)
 		return "either --devices or --hardware is needed";
-	if (arg.devices && (arg.simulate || arg.plot))
-		return "--simulate and --plot need --hardware";
+	if (arg.devices && (arg.simulate || arg.plot || arg.explain))
+		return "--simulate, --plot and --explain need --hardware";
 	if (!arg.simulate && (arg.timeline || arg.prefill))
 		return "--prefill and --timeline need --simulate";
-	if (arg.simulate && (arg.schedule || arg.export))
-		return "--simulate goes with neither --schedule nor --export";
+	if (arg.simulate && (arg.schedule || arg.export || arg.explain))
+		return "--simulate goes with none of --schedule, --export and --explain";
+	if (arg.explain && arg.export)
+		return "--explain and --export both want the output";
 	if (arg.devices && (sized || asked || arg.set.n))
 		return "--devices only places experts: how a batch runs needs --hardware";
 	if (arg.devices && where.how && strcmp(where.how, "capacity") == 0)

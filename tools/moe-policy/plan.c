@@ -57,6 +57,8 @@ static int print_draft(struct draft *d, struct moe_err *e)
 	rc = d->o->plot ? write_plot(d->o, &d->answer, e) : 0;
 	if (rc)
 		return rc;
+	if (d->o->explain)
+		return print_explanation(d->o, &d->answer, e);
 	if (d->o->export)
 		return print_export(d->o, &d->subject, &d->site, &d->placed.placement, e);
 	return print_policy(d, e);
@@ -158,9 +160,9 @@ static int fill(struct draft *d, struct place_args *where, struct moe_err *e)
 {
 	if (!where->how)
 		where->how = default_placement(d);
-	if ((d->o->simulate || d->o->plot) && d->site.fleet.n == 0)
+	if ((d->o->simulate || d->o->plot || d->o->explain) && d->site.fleet.n == 0)
 		return moe_fail(e, MOE_E_INPUT, "%s has no \"flops\": %s", d->o->hardware,
-		                d->o->simulate ? "a schedule cannot be simulated" : "there is no roofline to draw");
+		                d->o->simulate ? "a schedule cannot be simulated" : d->o->plot ? "there is no roofline to draw" : "there is nothing to explain");
 	return d->subject.any_quant && d->site.fleet.n > 1 ? try_quants(d, e) : place_and_solve(d, e);
 }
 

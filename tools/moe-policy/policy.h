@@ -19,7 +19,7 @@ struct options {
 	const char *export, *simulate, *timeline, *plot;
 	int64_t steps;
 	bool prefill;
-	bool list, compare, no_cache;
+	bool list, compare, no_cache, explain;
 };
 
 /* What is planned for: a model, and what each of its experts weighs. */
@@ -52,6 +52,8 @@ struct solution {
 	struct moe_setting setting;
 	struct moe_execution execution;
 	struct moe_prediction prediction;
+	struct moe_search how;       /* what was asked of the search, and what it said */
+	struct moe_found found;
 };
 /* The best policy of the host where moe-route runs, experts where they were placed. */
 struct placed;
@@ -68,6 +70,8 @@ void print_names(void);
 int print_simulation(const struct options *o, const struct solution *s, struct moe_err *e);
 /* The roofline with the policy's operations, into the file of --plot. */
 int write_plot(const struct options *o, const struct solution *s, struct moe_err *e);
+/* The policy as a page for people: what binds, the roofs, memory, what would help. */
+int print_explanation(const struct options *o, const struct solution *s, struct moe_err *e);
 int print_comparison(const char *a, const char *b, struct moe_err *e);
 int print_export(const struct options *o, const struct subject *s, const struct site *site, const struct moe_placement *p,
                  struct moe_err *e);

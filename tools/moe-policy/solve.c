@@ -134,6 +134,8 @@ int solve(const struct options *o, struct subject *s, const struct site *site, c
 		return rc;
 	moe_log(MOE_DEBUG, "%s on %s: the best of %lld policies%s", o->model, h->name, (long long)found.tried,
 	        kept ? ", found before" : "");
+	out->how = how;
+	out->found = found;
 	out->execution = found.execution;
 	out->prediction = found.prediction;
 	out->setting.quants = found.quants;
