@@ -1,9 +1,6 @@
 /* Memory of the full variant: what lies at which level, by name. */
 #include "plan/predict_full.h"
 
-/* Kept free of everything: what programs and the system take besides. */
-#define RESERVE 0.05
-
 static double larger(double a, double b)
 {
 	return a > b ? a : b;
@@ -144,7 +141,7 @@ void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x,
 	struct plan_pass decode;
 	struct use u = {.p = &decode, .out = out, .batch = (double)x->batch,
 	                .positions = moe_workload_prompt(&s->workload) + s->workload.generate};
-	double reserve = s->reserve > 0 ? s->reserve : RESERVE;
+	double reserve = s->reserve > 0 ? s->reserve : PLAN_RESERVE;
 
 	plan_pass_decode(s, x, &decode);
 	plan_pass_prefill(s, x, &u.prefill);

@@ -4,6 +4,9 @@
 
 #include "plan/plan.h"
 
+/* Share of every memory that the full variant keeps free: what programs and the system take besides. */
+#define PLAN_RESERVE 0.05
+
 /* ---- sum.c: totals made of named terms ---- */
 
 /* Add to the term of that name, which may be new; nothing for an amount of 0. */

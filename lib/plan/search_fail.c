@@ -2,6 +2,7 @@
  * the one that was asked for) and micro-batches of 1, with one thing changed. */
 #include <math.h>
 
+#include "plan/predict_full.h"
 #include "plan/search.h"
 
 #define GIB 1073741824.0
@@ -104,6 +105,22 @@ static int fail_batch(struct question a, struct moe_err *e)
 	                a.how.latency_bound > 0 ? " memory and time of a step" : "", (long long)low);
 }
 
+/* A host of the fleet that has not the memory for the experts that were placed on it; 0: all have. */
+static int fail_host(const struct moe_setting *s, struct moe_err *e)
+{
+	for (int i = 1; s->fleet && s->placement && i < s->placement->devices && i < s->fleet->n; i++) {
+		const struct moe_hardware *h = &s->fleet->hosts[i];
+		double bytes = 0, memory = plan_memory(&h->levels[plan_host(h)]), reserve = s->reserve > 0 ? s->reserve : PLAN_RESERVE;
+
+		for (int l = 0; l < s->model->n_layers; l++)
+			bytes += s->model->layers[l].ffn.experts * plan_expert_bytes(s, l) * plan_held(s, l, i);
+		if (bytes > memory * (1 - reserve))
+			return moe_fail(e, MOE_E_RANGE, "%s: %.1f GiB of experts are placed there, %.1f of its %.1f GiB may be used", h->name,
+			                bytes / GIB, memory * (1 - reserve) / GIB, memory / GIB);
+	}
+	return 0;
+}
+
 /* The smallest change of the model's side that fits: words for the end of the message. */
 static const char *cure(struct question a)
 {
@@ -131,6 +148,8 @@ int plan_search_fail(const struct moe_setting *s, const struct moe_search *how, 
 	const struct moe_hardware *h = s->hardware;
 	long long batch = (long long)smallest(how);
 
+	if (fail_host(s, e))
+		return MOE_E_RANGE;
 	b.how.latency_bound = 0;
 	if (how->latency_bound > 0 && fits(&b, smallest(how), NULL))
 		return fail_latency(b, how->latency_bound, e);
