@@ -4,6 +4,7 @@
  * for each token and host, with an expert and a weight for each pair, and one gated output in f32 for each pair back.  The
  * first host of a fleet, where the rest of the model runs, computes its own experts meanwhile. */
 #include <math.h>
+#include <string.h>
 
 #include "plan/predict_full.h"
 
@@ -29,27 +30,28 @@ static double reached(double load, int experts, int k)
 	return 1 - miss;
 }
 
-/* Each copy of an expert takes an equal share of its tokens. */
-static struct part part_of(const struct moe_setting *s, int layer, int host, double rows)
+/* Of every host that experts are placed on; each copy of an expert takes an equal share of its tokens. */
+static void find_parts(const struct moe_setting *s, int layer, double rows, struct part *parts)
 {
 	const struct moe_ffn *f = &s->model->layers[layer].ffn;
 	double choices = plan_choices(s, layer);
-	struct part p = {0, 0, 0, 0};
 
+	memset(parts, 0, sizeof *parts * (size_t)s->placement->devices);
 	for (int x = 0; x < f->experts; x++) {
-		double c;
 		int copies;
+		const int *hosts = moe_placement_of(s->placement, layer, x, &copies);
+		double c = plan_chance(s, layer, x, choices) / copies, touched = 1 - pow(1 - c, rows);
 
-		if (!moe_placement_holds(s->placement, host, layer, x))
-			continue;
-		moe_placement_of(s->placement, layer, x, &copies);
-		c = plan_chance(s, layer, x, choices) / copies;
-		p.experts++;
-		p.load += c / f->gate.top_k;
-		p.distinct += 1 - pow(1 - c, rows);
+		for (int i = 0; i < copies; i++) {
+			struct part *p = &parts[hosts[i]];
+
+			p->experts++;
+			p->load += c / f->gate.top_k;
+			p->distinct += touched;
+		}
 	}
-	p.tokens = rows * reached(p.load, f->experts, f->gate.top_k);
-	return p;
+	for (int i = 0; i < s->placement->devices; i++)
+		parts[i].tokens = rows * reached(parts[i].load, f->experts, f->gate.top_k);
 }
 
 static void scale(struct moe_op *op, const struct moe_setting *s, int layer, const struct part *p)
@@ -69,14 +71,15 @@ bool plan_is_spread(const struct moe_setting *s, int layer)
 }
 
 /* The slowest host, and no less than all the bytes through the first host's network. */
-static int wait_for(const struct moe_setting *s, int layer, double rows, const struct moe_op *whole, double *seconds, struct moe_err *e)
+static int wait_for(const struct moe_setting *s, int layer, double rows, const struct moe_op *whole, const struct part *parts,
+                    double *seconds, struct moe_err *e)
 {
 	const struct moe_hardware *here = &s->fleet->hosts[0];
 	double state = (double)s->model->hidden * WIRE_ELEMENT, through = 0, slowest = 0, latency = 0;
 
 	for (int i = 1; i < s->placement->devices; i++) {
 		const struct moe_hardware *there = &s->fleet->hosts[i];
-		struct part p = part_of(s, layer, i, rows);
+		struct part p = parts[i];
 		double pairs = p.load * rows * s->model->layers[layer].ffn.gate.top_k;
 		double bytes = p.tokens * state + pairs * (PAIR_BYTES + state), rate = fmin(here->network_bandwidth, there->network_bandwidth);
 		struct moe_setting remote = *s;
@@ -99,12 +102,13 @@ static int wait_for(const struct moe_setting *s, int layer, double rows, const s
 int plan_spread_experts(const struct moe_setting *s, int layer, double rows, struct moe_op *op, double *network, struct moe_err *e)
 {
 	struct moe_op whole = *op;
-	struct part own = part_of(s, layer, 0, rows);
+	struct part parts[MOE_MAX_HOSTS];
 
 	if (s->placement->devices > s->fleet->n)
 		return moe_fail(e, MOE_E_INPUT, "experts are placed on %d devices, and the fleet has %d hosts", s->placement->devices, s->fleet->n);
-	scale(op, s, layer, &own);
-	return wait_for(s, layer, rows, &whole, network, e);
+	find_parts(s, layer, rows, parts);
+	scale(op, s, layer, &parts[0]);
+	return wait_for(s, layer, rows, &whole, parts, network, e);
 }
 
 /* Share of a layer's experts that lie on a host. */

@@ -125,12 +125,22 @@ static void buffers(struct use *u)
 /* Whether the other hosts hold their experts. */
 static bool others_fit(const struct moe_setting *s, double reserve)
 {
-	if (!s->fleet || !s->placement)
+	double bytes[MOE_MAX_HOSTS] = {0};
+
+	if (!s->fleet || !s->placement || s->fleet->n < 2)
 		return true;
-	for (int i = 1; i < s->placement->devices; i++) {
+	for (int l = 0; l < s->model->n_layers; l++)
+		for (int x = 0; x < s->model->layers[l].ffn.experts; x++) {
+			int copies;
+			const int *hosts = moe_placement_of(s->placement, l, x, &copies);
+
+			for (int i = 0; i < copies; i++)
+				bytes[hosts[i]] += plan_expert_bytes(s, l);
+		}
+	for (int i = 1; i < s->placement->devices && i < s->fleet->n; i++) {
 		const struct moe_hardware *h = &s->fleet->hosts[i];
 
-		if (expert_bytes(s, i, true) > plan_memory(&h->levels[plan_host(h)]) * (1 - reserve))
+		if (bytes[i] > plan_memory(&h->levels[plan_host(h)]) * (1 - reserve))
 			return false;
 	}
 	return true;

@@ -171,6 +171,9 @@ static int nothing_fits(struct found *f, const struct moe_search *how, bool on_g
 			*e = f->why;
 		return f->rc;
 	}
+	if (p.memory[f->gpu].used.total <= p.memory[f->gpu].available && p.memory[f->cpu].used.total <= p.memory[f->cpu].available)
+		return moe_fail(e, MOE_E_RANGE, "%s: a batch of %lld does not fit in micro-batches that the paper's search tries", h->name,
+		                (long long)how->batch);
 	level = p.memory[f->gpu].used.total > p.memory[f->gpu].available ? f->gpu : f->cpu;
 	return moe_fail(e, MOE_E_RANGE, "%s: needs %.1f GiB of %s memory at batch %lld, %.1f available", h->name,
 	                p.memory[level].used.total / 0x1p30, h->levels[level].name, (long long)x.batch, p.memory[level].available / 0x1p30);

@@ -164,12 +164,62 @@ static void devices_have_rows_each(void **unused)
 	moe_model_free(&model);
 }
 
+/* Two processors of one host are two devices of a placement, and one host all the same. */
+static void a_host_of_two_devices_is_one(void **unused)
+{
+	struct moe_execution x = {.batch = 1, .micro_batch = 1, .kv = {1}, .weights = {1}};
+	struct moe_prediction alone, placed;
+	struct moe_placement placement;
+	struct moe_model model;
+	struct moe_fleet f;
+
+	(void)unused;
+	assert_int_equal(moe_named_model("mixtral-8x7b", &model, NULL), 0);
+	assert_int_equal(moe_hardware_named("epyc-1s", &f, NULL), 0);
+	assert_int_equal(moe_place_round_robin(&model, 2, &placement, NULL), 0);
+	struct moe_setting s = {.model = &model, .hardware = f.hosts, .quants = MOE_QUANTS_INIT, .kv_bytes = 2};
+
+	assert_int_equal(moe_workload_named("mtbench", &s.workload, NULL), 0);
+	assert_int_equal(moe_predict(&s, &x, &alone, NULL), 0);
+	s.fleet = &f;
+	s.placement = &placement;
+	assert_int_equal(moe_predict(&s, &x, &placed, NULL), 0);
+	assert_true(placed.fits && placed.memory[0].used.total == alone.memory[0].used.total);
+	moe_placement_free(&placement);
+	moe_fleet_free(&f);
+	moe_model_free(&model);
+}
+
+/* What is refused for a batch of its size says so. */
+static void a_batch_that_cannot_be_is_named(void **unused)
+{
+	struct moe_search how = MOE_SEARCH_INIT;
+	struct moe_err e = MOE_ERR_INIT;
+	struct moe_found found;
+	struct moe_model model;
+	struct moe_fleet f;
+
+	(void)unused;
+	assert_int_equal(moe_named_model("mixtral-8x7b", &model, NULL), 0);
+	assert_int_equal(moe_hardware_named("t4", &f, NULL), 0);
+	struct moe_setting s = {.model = &model, .hardware = f.hosts, .quants = MOE_QUANTS_INIT, .kv_bytes = 2, .variant = MOE_VARIANT_PAPER};
+
+	assert_int_equal(moe_workload_named("mtbench", &s.workload, NULL), 0);
+	how.batch = 100000000;
+	assert_int_equal(moe_search(&s, &how, &found, &e), MOE_E_RANGE);
+	assert_non_null(strstr(e.msg, "a batch of 100000000 does not fit"));
+	moe_fleet_free(&f);
+	moe_model_free(&model);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_layer_is_faster_than_its_lanes),
 		cmocka_unit_test(a_gpu_maps_no_file),
 		cmocka_unit_test(devices_have_rows_each),
+		cmocka_unit_test(a_host_of_two_devices_is_one),
+		cmocka_unit_test(a_batch_that_cannot_be_is_named),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
