@@ -61,7 +61,7 @@ static void list_names(void)
 	const char *const *synth = moe_synth_names();
 	size_t n = 0;
 
-	while (synth[n] && n < MOST_NAMES - SHAPES - 1) {
+	while (n < MOST_NAMES - SHAPES - 1 && synth[n]) {
 		names[n] = synth[n];
 		n++;
 	}

@@ -105,6 +105,11 @@ runs 0 "this machine" moe-policy --model tiny-mixtral --hardware auto --generate
 has "as it was measured" 'measured before' err
 has "with the memory of now" '"name": "me"' out
 
+host() { echo "{\"name\": \"$1\", \"levels\": [{\"name\": \"cpu\", \"memory\": 2e11, \"bandwidth\": 1e11, \"flops\": 1e12}]}"; }
+echo "{\"hosts\": [$(host a), $(host b)]}" >apart.json
+runs 0 "hosts that nothing joins" $mixtral --hardware apart.json
+has "get experts and no more, which is said" 'no "network": experts are placed' err
+
 # Names that are none: the nearest is suggested.
 refuses "hardware" 'no hardware "a100-8": is a100-80 meant' $mixtral --hardware a100-8
 refuses "a host" 'no host "epic-1s": is epyc-1s meant' $mixtral --hardware t4@epic-1s

@@ -161,7 +161,7 @@ static int fill(struct draft *d, struct place_args *where, struct moe_err *e)
 	if (!where->how)
 		where->how = default_placement(d);
 	if ((d->o->simulate || d->o->plot || d->o->explain) && d->site.fleet.n == 0)
-		return moe_fail(e, MOE_E_INPUT, "%s has no \"flops\": %s", d->o->hardware,
+		return moe_fail(e, MOE_E_INPUT, "%s does not say how fast it is: %s", d->o->hardware,
 		                d->o->simulate ? "a schedule cannot be simulated" : d->o->plot ? "there is no roofline to draw" : "there is nothing to explain");
 	return d->subject.any_quant && d->site.fleet.n > 1 ? try_quants(d, e) : place_and_solve(d, e);
 }

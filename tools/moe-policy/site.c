@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "policy.h"
 
 #define HARDWARE_CAP ((size_t)16 << 20)
@@ -101,6 +102,19 @@ static int set_numbers(const struct options *o, struct site *s, struct moe_err *
 	return 0;
 }
 
+/* How long a fleet takes cannot be said when nothing joins its hosts; where experts go can. */
+static void drop_speeds(const struct options *o, struct site *s)
+{
+	bool joined = true;
+
+	for (int i = 0; i < s->fleet.n; i++)
+		joined &= s->fleet.hosts[i].network_bandwidth > 0;
+	if (s->fleet.n < 2 || joined)
+		return;
+	moe_log(MOE_WARN, "%s: a host has no \"network\": experts are placed, and no batch is planned", o->hardware);
+	moe_fleet_free(&s->fleet);
+}
+
 int site_open(const struct options *o, struct site *s, struct moe_err *e)
 {
 	int rc;
@@ -116,6 +130,8 @@ int site_open(const struct options *o, struct site *s, struct moe_err *e)
 		rc = moe_devices_from_json(s->json, o->hardware, &s->devices, &s->n, e);
 	if (rc)
 		site_close(s);
+	else
+		drop_speeds(o, s);
 	return rc;
 }
 
