@@ -4,7 +4,7 @@
 #include "plan_rig.h"
 
 #define GIB 1073741824.0
-#define LOSS 1e-9 /* relative, of throughput: what the search may miss */
+#define LOSS 1e-6 /* relative, of throughput: what the search may miss where one size is nearly as good as the next */
 
 /* A question that owns what it points at. */
 struct question {
