@@ -31,8 +31,8 @@ static double score_of(const struct moe_search *how, const struct moe_prediction
 }
 
 /* The best with the hosts as they are now.  A small change is answered near the policy that is known, a large one may make quite
- * another the best. */
-static double best_now(struct levers *v, double factor)
+ * another the best: it is searched for when it helps the known one at all, or makes room. */
+static double best_now(struct levers *v, double factor, bool room)
 {
 	struct moe_fleet fleet = {v->hosts, v->n_hosts};
 	struct moe_setting s = *v->s;
@@ -42,14 +42,14 @@ static double best_now(struct levers *v, double factor)
 	s.hardware = v->hosts;
 	s.fleet = v->s->fleet ? &fleet : NULL;
 	near = plan_search_near(&s, &v->how, v->found);
-	if (factor < 2)
+	if (factor < 2 || (near <= v->before * (1 + 1e-6) && !room))
 		return near;
 	v->rc = moe_search(&s, &v->how, &f, v->e);
 	return v->rc ? near : fmax(near, score_of(&v->how, &f.prediction));
 }
 
-/* Try numbers[n], which are one number of `host` for us, better by each factor. */
-static void pull(struct levers *v, int host, const char *name, double *const *numbers, int n)
+/* Try numbers[n], which are one number of `host` for us, better by each factor; room: it is a memory that is full. */
+static void pull(struct levers *v, int host, const char *name, double *const *numbers, int n, bool room)
 {
 	double was[MOE_FLOPS_TYPES];
 	bool latency = strstr(name, "latency") != NULL;
@@ -62,7 +62,7 @@ static void pull(struct levers *v, int host, const char *name, double *const *nu
 			was[i] = *numbers[i];
 			*numbers[i] *= factor;
 		}
-		best = best_now(v, factors[f]);
+		best = best_now(v, factors[f], room);
 		for (int i = 0; i < n; i++)
 			*numbers[i] = was[i];
 		*l = (struct moe_lever){.factor = factor, .tokens_per_second = best, .gain = fmax(best / v->before - 1, 0)};
@@ -74,6 +74,11 @@ static void pull(struct levers *v, int host, const char *name, double *const *nu
 	}
 }
 
+static bool is_full(const struct moe_level_memory *m)
+{
+	return m->used.total > 0.9 * m->available;
+}
+
 static void pull_level(struct levers *v, int host, int level)
 {
 	struct moe_memory_level *l = &v->hosts[host].levels[level];
@@ -82,17 +87,17 @@ static void pull_level(struct levers *v, int host, int level)
 	int n = 0;
 
 	snprintf(name, sizeof name, "%s.memory", l->name);
-	pull(v, host, name, (double *[]){&l->memory}, 1);
+	pull(v, host, name, (double *[]){&l->memory}, 1, host == 0 && is_full(&v->found->prediction.memory[level]));
 	if (l->bandwidth > 0) {
 		snprintf(name, sizeof name, "%s.bandwidth", l->name);
-		pull(v, host, name, (double *[]){&l->bandwidth}, 1);
+		pull(v, host, name, (double *[]){&l->bandwidth}, 1, false);
 	}
 	for (int t = 0; t < MOE_FLOPS_TYPES; t++)
 		if (l->flops[t] > 0)
 			types[n++] = &l->flops[t];
 	if (n > 0) {
 		snprintf(name, sizeof name, "%s.flops", l->name);
-		pull(v, host, name, types, n);
+		pull(v, host, name, types, n, false);
 	}
 }
 
@@ -107,12 +112,12 @@ static void pull_host(struct levers *v, int host)
 		struct moe_link *k = &h->links[i];
 
 		snprintf(name, sizeof name, "link.%s-%s.bandwidth", h->levels[k->from].name, h->levels[k->to].name);
-		pull(v, host, name, (double *[]){&k->bandwidth}, 1);
+		pull(v, host, name, (double *[]){&k->bandwidth}, 1, false);
 	}
 	if (v->n_hosts > 1 && h->network_bandwidth > 0)
-		pull(v, host, "network.bandwidth", (double *[]){&h->network_bandwidth}, 1);
+		pull(v, host, "network.bandwidth", (double *[]){&h->network_bandwidth}, 1, false);
 	if (v->n_hosts > 1 && h->network_latency > 0)
-		pull(v, host, "network.latency", (double *[]){&h->network_latency}, 1);
+		pull(v, host, "network.latency", (double *[]){&h->network_latency}, 1, false);
 }
 
 static int by_gain(const void *a, const void *b)
@@ -134,6 +139,7 @@ int moe_search_sensitivity(const struct moe_setting *s, const struct moe_search 
 		return MOE_E_NOMEM;
 	memcpy(v.hosts, s->fleet ? s->fleet->hosts : s->hardware, sizeof *v.hosts * (size_t)v.n_hosts);
 	v.how.solve = NULL;
+	v.how.any_quant = false;
 	v.before = fmax(score_of(how, &found->prediction), plan_search_near(s, &v.how, found));
 	for (int i = 0; i < v.n_hosts && i < MOST_HOSTS; i++)
 		pull_host(&v, i);
