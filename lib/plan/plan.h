@@ -271,8 +271,8 @@ struct moe_lever {
 };
 #define MOE_LEVERS 256
 /* out[MOE_LEVERS]: memory, bandwidth and FLOP/s of every level, links, network, each better by a tenth (the best near `found`) and
- * doubled (the search redone where that may help), most gain first; *n of them.  s->quants are kept, and the placement of a fleet,
- * of which the first eight hosts are changed. */
+ * doubled (the search redone where that may help), most gain first; *n of them.  s->quants are kept.  Of a fleet the first eight
+ * hosts are changed, the placement is kept and answers are looked for near `found` only. */
 int moe_search_sensitivity(const struct moe_setting *s, const struct moe_search *how, const struct moe_found *found,
                            struct moe_lever *out, int *n, struct moe_err *e);
 

@@ -44,6 +44,8 @@ static double best_now(struct levers *v, double factor, bool room)
 	near = plan_search_near(&s, &v->how, v->found);
 	if (factor < 2 || (near <= v->before * (1 + 1e-6) && !room))
 		return near;
+	if (v->s->fleet)
+		return near; /* searching a fleet takes a second */
 	v->rc = moe_search(&s, &v->how, &f, v->e);
 	return v->rc ? near : fmax(near, score_of(&v->how, &f.prediction));
 }
@@ -87,7 +89,8 @@ static void pull_level(struct levers *v, int host, int level)
 	int n = 0;
 
 	snprintf(name, sizeof name, "%s.memory", l->name);
-	pull(v, host, name, (double *[]){&l->memory}, 1, host == 0 && is_full(&v->found->prediction.memory[level]));
+	if (host == 0)
+		pull(v, host, name, (double *[]){&l->memory}, 1, is_full(&v->found->prediction.memory[level]));
 	if (l->bandwidth > 0) {
 		snprintf(name, sizeof name, "%s.bandwidth", l->name);
 		pull(v, host, name, (double *[]){&l->bandwidth}, 1, false);
@@ -101,14 +104,16 @@ static void pull_level(struct levers *v, int host, int level)
 	}
 }
 
+/* Of hosts that only hold experts, memory and links make no difference where the placement is kept. */
 static void pull_host(struct levers *v, int host)
 {
 	struct moe_hardware *h = &v->hosts[host];
 	char name[64];
 
 	for (int i = 0; i < h->n_levels; i++)
-		pull_level(v, host, i);
-	for (int i = 0; i < h->n_links; i++) {
+		if (host == 0 || moe_level_flops(&h->levels[i], MOE_FLOPS_F32) > 0)
+			pull_level(v, host, i);
+	for (int i = 0; i < h->n_links && host == 0; i++) {
 		struct moe_link *k = &h->links[i];
 
 		snprintf(name, sizeof name, "link.%s-%s.bandwidth", h->levels[k->from].name, h->levels[k->to].name);

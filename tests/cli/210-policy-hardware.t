@@ -28,7 +28,7 @@ has "roofs" '^  cpu to gpu 17.2 GB/s' out
 has "turning points" 'experts +gpu .*worth moving above 46.6, link-bound below' out
 has "memory" '^  gpu +[0-9.]+ of +14.2' out
 has "what would help" '^  link.cpu-gpu.bandwidth +[+][0-9.]+ %' out
-runs 0 "two unlike hosts" moe-policy --model qwen3-30b-a3b --hardware epyc-1s+desktop-ddr5 --quant q4 --explain
+runs 0 "two unlike hosts" $mixtral --hardware epyc-1s+desktop-ddr5 --quant q4 --explain
 has "bring the network in" '^  network +[0-9]+ %' out
 runs 2 "two outputs" $mixtral --hardware t4 --explain --export vllm
 runs 2 "no machine to explain" $mixtral --devices 2 --explain
