@@ -29,6 +29,7 @@ has "turning points" 'experts +gpu .*worth moving above 46.6, link-bound below' 
 has "memory" '^  gpu +[0-9.]+ of +14.2' out
 has "what would help" '^  link.cpu-gpu.bandwidth +[+][0-9.]+ %' out
 runs 0 "two unlike hosts" $mixtral --hardware epyc-1s+desktop-ddr5 --quant q4 --explain
+has "and the second is told to be a burden" 'epyc-1s alone would be faster: [0-9]' err
 has "bring the network in" '^  network +[0-9]+ %' out
 runs 2 "two outputs" $mixtral --hardware t4 --explain --export vllm
 runs 2 "no machine to explain" $mixtral --devices 2 --explain

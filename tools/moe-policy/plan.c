@@ -112,6 +112,21 @@ static bool is_better(const struct options *o, const struct solution *a, const s
 	return a->prediction.tokens_per_second > b->prediction.tokens_per_second;
 }
 
+/* Machines that are too slow, or too far away, can make all of them slower than the first is alone: whoever brought them should know. */
+static void tell_if_alone_is_faster(const struct draft *d)
+{
+	struct draft alone = *d;
+	struct moe_err e = MOE_ERR_INIT;
+
+	if (d->site.fleet.n < 2)
+		return;
+	alone.site.fleet.n = 1;
+	alone.subject.any_quant = false;
+	if (solve(d->o, &alone.subject, &alone.site, &d->placed, &alone.answer, &e) == 0 && is_better(d->o, &alone.answer, &d->answer))
+		moe_log(MOE_WARN, "%s alone would be faster: %.4g tokens/s instead of %.4g", d->site.fleet.hosts[0].name,
+		        alone.answer.prediction.tokens_per_second, d->answer.prediction.tokens_per_second);
+}
+
 /* --quant auto over several devices: whether experts fit there depends on their quant, so each is placed and searched. */
 static int try_quants(struct draft *d, struct moe_err *e)
 {
@@ -177,6 +192,7 @@ int plan(const struct options *o, struct place_args *where, struct moe_err *e)
 	if (rc == 0) {
 		rc = fill(&d, where, e);
 		if (rc == 0) {
+			tell_if_alone_is_faster(&d);
 			rc = print_draft(&d, e);
 			place_close(&d.placed);
 		}
