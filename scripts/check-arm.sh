@@ -14,7 +14,7 @@ mkdir -p $out
 cflags="-std=c11 -D_GNU_SOURCE -Ilib -ffp-contract=off -Wall -Wextra -O2"
 objects=
 for source in compute/cpu/coded_neon compute/cpu/coded_base compute/cpu/isa_base compute/math tensor/pack tensor/quant \
-	tensor/decode tensor/convert tensor/dtype base/err base/words; do
+	tensor/decode tensor/convert tensor/halves tensor/dtype base/err base/words; do
 	object=$out/$(echo $source | tr / _).o
 	march=armv8-a
 	[ $source != compute/cpu/coded_neon ] || march=armv8.2-a+dotprod
