@@ -142,7 +142,7 @@ static void doubt(const struct moe_hardware *h, const char *what, double v, cons
 		if (v * scales[i].factor >= r->least && v * scales[i].factor <= r->most)
 			prefix = scales[i].prefix;
 	if (prefix && (v < r->least || strcmp(unit, "s") == 0))
-		moe_log(MOE_WARN, "host \"%s\": %s is %g %s: is it in %s%s?", h->name, what, v, unit, prefix, unit);
+		moe_log(MOE_WARN, "host \"%s\": %s is %g %s: are %g %s%s meant?", h->name, what, v, unit, v, prefix, unit);
 	else
 		moe_log(MOE_WARN, "host \"%s\": %s is %g %s: %s than any there is", h->name, what, v, unit, v < r->least ? "less" : "more");
 }
@@ -180,4 +180,10 @@ void moe_hardware_doubt(const struct moe_hardware *h)
 	}
 	doubt(h, "network bandwidth", h->network_bandwidth, &network_bandwidth, "B/s");
 	doubt(h, "network latency", h->network_latency, &delay, "s");
+}
+
+void moe_fleet_doubt(const struct moe_fleet *f)
+{
+	for (int i = 0; i < f->n; i++)
+		moe_hardware_doubt(&f->hosts[i]);
 }

@@ -162,7 +162,6 @@ static int set_host(struct moe_hardware *h, struct places *p, const char *key, c
 	rc = rc ? rc : moe_hardware_check(&changed, e);
 	if (rc)
 		return rc;
-	moe_hardware_doubt(&changed);
 	*h = changed;
 	return 0;
 }

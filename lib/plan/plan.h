@@ -86,6 +86,8 @@ const char *const *moe_network_names(void);
  * b/s, FLOP/s, s, ms, us, ns.  MOE_E_MISSING: no host has such a key, the nearest is suggested; MOE_E_INPUT: the value.  After a
  * failure some hosts may have it and others not. */
 int moe_hardware_set(struct moe_fleet *f, const char *assignment, struct moe_err *e);
+/* Warn of numbers that no machine has, as moe_fleet_from_json does: after the last change. */
+void moe_fleet_doubt(const struct moe_fleet *f);
 void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w); /* the profile, one JSON value */
 void moe_hardware_write_members(const struct moe_hardware *h, struct moe_jw *w); /* its members, into an object that is open */
 /* Index of the level of that name; -1: none. */

@@ -142,11 +142,13 @@ level NaN 1e11 1e12
 refuses "NaN" 'bad.json' $mixtral --hardware bad.json
 level 1e12 1e8 1e12
 runs 0 "another unit" $mixtral --hardware bad.json
-has "is warned of" 'cpu bandwidth is 1e\+08 B/s: is it in' err
+has "is warned of" 'cpu bandwidth is 1e\+08 B/s: are 1e\+08 KB/s meant' err
 echo '{"prompt_mean": -3, "generate": 1}' >bad.json
 refuses "a negative prompt" 'prompt_mean' $mixtral --hardware t4 --workload bad.json
 
 # What does not fit, and plans that do not hold together.
+echo '{"schema": 1, "layers": 2}' >usage.json
+refuses "usage that is none, of one machine too" 'usage.json: ' $mixtral --hardware h100x8 --usage usage.json
 refuses "a model that fits nowhere" 'needs .* of ' moe-policy --model deepseek-v3 --hardware desktop-ddr4
 echo '{"schema": 1, "devices": [], "placement": [[[], 0, 0, 0, 0], [0, 0, 0, 0, 0]]}' >edited.json
 refuses "an expert without a device" 'layer 0.*expert 0' moe-policy --model tiny-mixtral --devices 2 --placement edited.json

@@ -60,6 +60,10 @@ runs 0 "are verified" moe-shard --verify many
 runs 0 "and merged" moe-shard --merge many many.merged
 same "to the same checkpoint" tiny-mixtral.merged/model.safetensors many.merged/model.safetensors
 moe-policy --model tiny-mixtral --devices 2 >policy.json 2>err
+sed 's/"memory": 0/"memory": 1000/' policy.json >small.json
+refuses "a policy whose device is too small" 'small.json: device 0: .* needed, .* available' moe-shard --policy small.json synth:tiny-mixtral too-small
+[ ! -e too-small ]
+ok $? "nothing is written"
 runs 0 "a policy's placement" moe-shard --policy policy.json synth:tiny-mixtral by-policy
 (cd by-policy && ls -- experts*) >a
 (cd tiny-mixtral.2 && ls -- experts*) >b

@@ -89,6 +89,18 @@ int place_experts(const struct place_args *a, struct subject *s, const struct si
 	return rc;
 }
 
+int place_on_one(const struct place_args *a, struct subject *s, struct placed *out, struct moe_err *e)
+{
+	int rc;
+
+	*out = (struct placed){.has_usage = false};
+	rc = read_inputs(a, &s->model, out, e);
+	rc = rc ? rc : moe_place_round_robin(&s->model, 1, &out->placement, e);
+	if (rc)
+		place_close(out);
+	return rc;
+}
+
 void place_close(struct placed *p)
 {
 	moe_placement_free(&p->placement);

@@ -27,6 +27,8 @@ struct placed {
 };
 /* Subject and site must outlive it.  place_close is due after success. */
 int place_experts(const struct place_args *a, struct subject *s, const struct site *site, struct placed *out, struct moe_err *e);
+/* All experts on the one device there is, whose memories the search divides; the files are read all the same. */
+int place_on_one(const struct place_args *a, struct subject *s, struct placed *out, struct moe_err *e);
 void place_close(struct placed *p);
 /* For people: the balance of each layer, the worst and the mean, and how many experts move. */
 int place_report(const struct placed *p, struct moe_buf *out, struct moe_err *e);

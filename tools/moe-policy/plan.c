@@ -83,10 +83,8 @@ static int place(struct draft *d, struct moe_err *e)
 {
 	int rc;
 
-	if (!d->where->how) {
-		d->placed = (struct placed){.has_usage = false};
-		return moe_place_round_robin(&d->subject.model, 1, &d->placed.placement, e);
-	}
+	if (!d->where->how)
+		return place_on_one(d->where, &d->subject, &d->placed, e);
 	rc = place_experts(d->where, &d->subject, &d->site, &d->placed, e);
 	if (rc == 0)
 		tell_placement(&d->placed);

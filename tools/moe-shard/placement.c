@@ -37,13 +37,34 @@ static int by_usage(const char *path, int devices, struct moe_source *s, struct 
 	return rc;
 }
 
+/* A policy that was edited may ask too much of a server.  What is quantised on the way gets smaller, and a single machine may
+ * keep experts on its disk: neither is known here. */
+static int from_policy(const struct shard_args *a, struct moe_source *s, struct moe_placement *out, struct moe_device **devices,
+                       struct moe_err *e)
+{
+	int rc = moe_policy_read(a->policy, &s->model, devices, out, e);
+	bool plain = !a->quant && out->devices > 1;
+
+	if (rc)
+		return rc;
+	for (int d = 0; d < out->devices; d++)
+		plain &= !(*devices)[d].quant[0];
+	rc = plain ? moe_placement_fits(out, *devices, moe_source_expert_bytes, s, e) : 0;
+	if (rc == 0)
+		return 0;
+	moe_placement_free(out);
+	free(*devices);
+	*devices = NULL;
+	return moe_fail_prefix(e, rc, "%s", a->policy);
+}
+
 static int choose(const struct shard_args *a, struct moe_source *s, struct moe_placement *out,
                   struct moe_device **policy_devices, struct moe_err *e)
 {
 	int devices = a->devices ? (int)a->devices : 1;
 
 	if (a->policy)
-		return moe_policy_read(a->policy, &s->model, policy_devices, out, e);
+		return from_policy(a, s, out, policy_devices, e);
 	if (!a->placement || strcmp(a->placement, "balanced") == 0)
 		return moe_place_balanced(&s->model, devices, moe_source_expert_bytes, s, out, e);
 	if (strcmp(a->placement, "round-robin") == 0)
