@@ -1,5 +1,6 @@
 /* moe-bench synth: a random checkpoint of a real model's shape. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,7 +69,7 @@ static int list(void)
 	return moe_close_stdout(&tool);
 }
 
-static volatile sig_atomic_t stopped_by;
+static atomic_int stopped_by;
 
 static void on_signal(int sig)
 {

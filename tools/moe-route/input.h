@@ -3,6 +3,7 @@
 #define ROUTE_INPUT_H
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,7 +14,7 @@
 
 struct input {
 	int fd;
-	const volatile sig_atomic_t *stop; /* set by signals: do not wait any more */
+	const atomic_int *stop; /* set by signals: do not wait any more */
 	struct moe_buf buf;
 	size_t start;                /* of the first byte not handed out */
 	size_t searched;             /* no newline before this */

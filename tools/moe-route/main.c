@@ -1,5 +1,6 @@
 /* moe-route: run the decoder, send tokens to the servers that hold their experts, print what comes of it. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ static const struct moe_opt options[] = {
 
 static const struct moe_tool tool = {"moe-route", usage, "Runs a mixture-of-experts model; its experts may be on servers.", options};
 
-volatile sig_atomic_t route_stop;
+atomic_int route_stop;
 
 /* Who interrupts again does not want to wait: for a silent server, or for whoever reads our output. */
 static void on_signal(int sig)

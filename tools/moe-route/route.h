@@ -3,6 +3,7 @@
 #define ROUTE_H
 
 #include <signal.h>
+#include <stdatomic.h>
 
 #include "base/opts.h"
 #include "engine/engine.h"
@@ -54,7 +55,7 @@ int route_put(const char *s, size_t n, struct moe_err *e);
 /* Whoever read stdout has gone, which is why route_put failed. */
 extern bool route_unread;
 /* Set by signals: 1 drain (SIGTERM), 2 cancel (SIGINT). */
-extern volatile sig_atomic_t route_stop;
+extern atomic_int route_stop;
 void route_signals(void);
 
 #endif

@@ -1,5 +1,6 @@
 /* One server: the experts of one rank, from the files to the last answer. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,11 +30,11 @@ struct one {
 /* ---- signals ---- */
 
 static struct moe_server *volatile stop_this;
-static volatile sig_atomic_t quit_at_once;
+static atomic_int quit_at_once;
 
 static void on_signal(int sig)
 {
-	static volatile sig_atomic_t seen;
+	static atomic_int seen;
 
 	if (seen && quit_at_once)
 		_exit(128 + sig);

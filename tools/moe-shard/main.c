@@ -1,5 +1,6 @@
 /* moe-shard: cut a checkpoint into one file of experts per device, and what goes with such sets. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,7 @@ static const struct moe_tool tool = {
 	"moe-shard", usage, "Cuts a checkpoint (a folder, a shard set or synth:NAME) into one file of experts per device.", options,
 };
 
-static volatile sig_atomic_t stopped_by;
+static atomic_int stopped_by; /* read by other threads than the one that the signal meets */
 
 static void on_signal(int sig)
 {
