@@ -1,56 +1,28 @@
 /* Timing the backend's attention over keys and values that no cache holds. */
 #include <stdlib.h>
 
-#include "base/clock.h"
-#include "measure/measure.h"
+#include "measure/calls.h"
 
 #define HEAD_DIM 128
 #define KV_HEADS 8
 #define POSITIONS 2048           /* that the last query of a call sees */
-#define SAMPLE_NS 4000000u
 
 struct attention {
 	struct moe_backend *b;
 	struct moe_attention shape;
 	struct moe_kv_view kv;
-	int rows, sequences, next, calls;
+	int rows, sequences, next;
 	int32_t *blocks;
 	float *q, *out;
 };
 
-static int call_once(struct attention *a, struct moe_err *e)
+static int call_once(void *ctx, struct moe_err *e)
 {
+	struct attention *a = ctx;
 	const struct moe_attn_seq s = {0, a->rows, POSITIONS - a->rows, a->blocks + (size_t)a->next * (POSITIONS / MOE_KV_BLOCK)};
 
 	a->next = (a->next + 1) % a->sequences;
 	return a->b->ops->attention(a->b, NULL, a->out, a->q, a->kv, &s, 1, &a->shape, e);
-}
-
-static int sample(void *ctx, struct moe_sample *out, struct moe_err *e)
-{
-	struct attention *a = ctx;
-	uint64_t start = moe_now_ns();
-	int rc = 0;
-
-	for (int i = 0; i < a->calls && !rc; i++)
-		rc = call_once(a, e);
-	rc = rc ? rc : a->b->ops->sync(a->b, NULL, e);
-	out->ns = moe_now_ns() - start;
-	out->work = a->calls;
-	return rc;
-}
-
-static int set_calls(struct attention *a, struct moe_err *e)
-{
-	struct moe_sample s = {0, 0};
-	int rc;
-
-	a->calls = 1;
-	rc = sample(a, &s, e); /* what a first call sets up is not timed */
-	rc = rc ? rc : sample(a, &s, e);
-	if (!rc && s.ns < SAMPLE_NS)
-		a->calls = (int)(SAMPLE_NS / (s.ns ? s.ns : 1)) + 1;
-	return rc;
 }
 
 /* As many sequences as fill the memory, and all of it written once: zeros are numbers of every type. */
@@ -92,8 +64,7 @@ int moe_measure_attention(struct moe_backend *b, enum moe_kv_type type, int grou
 		return moe_fail(e, MOE_E_RANGE, "attention of %d rows and groups of %d: at most %d and 64", rows, group, POSITIONS);
 	a.shape = (struct moe_attention){.heads = group * KV_HEADS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 0.088f};
 	rc = make(&a, memory, e);
-	rc = rc ? rc : set_calls(&a, e);
-	rc = rc ? rc : moe_measure_rate(sample, &a, seconds, out, e);
+	rc = rc ? rc : moe_measure_calls(b, call_once, &a, seconds, out, e);
 	bytes = 2 * KV_HEADS * vector * mean_positions(rows);
 	out->steady *= bytes;
 	out->median *= bytes;

@@ -2,10 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "measure/measure.h"
+#include "measure/calls.h"
 
-#define SAMPLE_NS 4000000u       /* calls are gathered into samples of at least this long */
 #define ACTIVATION 0.05f
 
 struct bench {
@@ -13,7 +11,7 @@ struct bench {
 	const struct moe_kernel_case *k;
 	unsigned char *weights;
 	size_t matrix_bytes, copy_bytes; /* of gate (or the one matrix); of all matrices of a copy */
-	int copies, next, calls;
+	int copies, next;
 	float *x, *y, *scratch;
 	/* of a call of experts */
 	struct moe_expert_group *groups;
@@ -105,8 +103,9 @@ static int call_experts(struct bench *n, struct moe_err *e)
 	return n->b->ops->experts(n->b, NULL, n->y, n->x, n->groups, k->experts, n->x_row, n->weight, MOE_ACT_SILU, n->scratch, e);
 }
 
-static int call_once(struct bench *n, struct moe_err *e)
+static int call_once(void *ctx, struct moe_err *e)
 {
+	struct bench *n = ctx;
 	struct moe_matrix w;
 
 	if (n->k->experts)
@@ -114,34 +113,6 @@ static int call_once(struct bench *n, struct moe_err *e)
 	w = copy_at(n, n->next).gate;
 	n->next = (n->next + 1) % n->copies;
 	return n->b->ops->matmul(n->b, NULL, n->y, n->x, n->k->m, &w, NULL, e);
-}
-
-static int sample(void *ctx, struct moe_sample *out, struct moe_err *e)
-{
-	struct bench *n = ctx;
-	uint64_t start = moe_now_ns();
-	int rc = 0;
-
-	for (int i = 0; i < n->calls && !rc; i++)
-		rc = call_once(n, e);
-	rc = rc ? rc : n->b->ops->sync(n->b, NULL, e);
-	out->ns = moe_now_ns() - start;
-	out->work = n->calls;
-	return rc;
-}
-
-/* As many calls a sample as take SAMPLE_NS. */
-static int set_calls(struct bench *n, struct moe_err *e)
-{
-	struct moe_sample s = {0, 0};
-	int rc;
-
-	n->calls = 1;
-	rc = sample(n, &s, e); /* what a first call sets up is not timed */
-	rc = rc ? rc : sample(n, &s, e);
-	if (!rc && s.ns < SAMPLE_NS)
-		n->calls = (int)(SAMPLE_NS / (s.ns ? s.ns : 1)) + 1;
-	return rc;
 }
 
 /* ---- memory for it ---- */
@@ -228,8 +199,7 @@ static int time_rows(struct bench *n, double seconds, struct moe_kernel_rate *ou
 	int each = k->experts ? k->experts : 1, rc = make_rows(n, e);
 
 	*out = (struct moe_kernel_rate){0};
-	rc = rc ? rc : set_calls(n, e);
-	rc = rc ? rc : moe_measure_rate(sample, n, seconds, &out->calls, e);
+	rc = rc ? rc : moe_measure_calls(n->b, call_once, n, seconds, &out->calls, e);
 	out->copies = n->copies;
 	out->bytes = (double)n->copy_bytes * each;
 	out->operations = 2 * values * k->m * each;

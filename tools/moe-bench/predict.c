@@ -19,7 +19,8 @@ static int read_quants(const struct moe_run *r, struct moe_quants *out, struct m
 	for (int l = 0; l < r->model->n_layers && !rc && out->experts == MOE_Q_KEEP; l++)
 		if (r->model->layers[l].ffn.kind == MOE_FFN_MOE) {
 			rc = moe_bind_expert(r->tensors, r->model, l, 0, &expert, e);
-			out->experts = expert.gate.quant;
+			if (rc == 0)
+				out->experts = expert.gate.quant;
 		}
 	return rc;
 }
@@ -41,8 +42,10 @@ int bench_predictor_make(const struct moe_run *r, const struct moe_roofs *roofs,
 	if (r->remote)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "the experts are on servers, whose kernels are not measured from here");
 	int rc = read_quants(r, &q, e);
+	if (rc)
+		return rc;
 	unsigned set = 1u << q.experts | 1u << q.rest | 1u << q.head | 1u << MOE_Q_F32;
-	rc = rc ? rc : moe_measure_kernels(r->backend, set, r->numerics.kv, POINT_SECONDS, &kernels, e);
+	rc = moe_measure_kernels(r->backend, set, r->numerics.kv, POINT_SECONDS, &kernels, e);
 	if (rc)
 		return rc;
 	const struct moe_machine m = {.name = "here", .memory = moe_memory_available() + moe_run_weight_bytes(r), .roofs = roofs, .n_roofs = 1, .kernels = &kernels};

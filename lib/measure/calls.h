@@ -1,0 +1,12 @@
+/* Timing calls of a backend that are too short to be timed one by one. */
+#ifndef MOE_MEASURE_CALLS_H
+#define MOE_MEASURE_CALLS_H
+
+#include "measure/measure.h"
+
+typedef int moe_call_fn(void *ctx, struct moe_err *e);
+/* Calls a second, gathered into samples of some milliseconds, each waiting for the backend at its end.  What a first call sets
+ * up is not timed. */
+int moe_measure_calls(struct moe_backend *b, moe_call_fn *call, void *ctx, double seconds, struct moe_rate *out, struct moe_err *e);
+
+#endif
