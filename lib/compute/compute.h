@@ -27,13 +27,15 @@ enum moe_kv_type { MOE_KV_F32, MOE_KV_F16, MOE_KV_BF16, MOE_KV_Q8, MOE_KV_TYPES 
 enum moe_wire_type { MOE_WIRE_F32, MOE_WIRE_F16, MOE_WIRE_BF16, MOE_WIRE_TYPES };
 /* "f32", "f16", "bf16". */
 bool moe_wire_type_parse(const char *name, enum moe_wire_type *out);
+enum moe_kind { MOE_KIND_CPU, MOE_KIND_CUDA, MOE_KINDS };
 struct moe_numerics {
 	enum moe_activation activation;
 	enum moe_kv_type kv;
 	enum moe_wire_type wire;
+	enum moe_kind kind;          /* of the device that multiplies: the ids say "cpu" or "cuda" */
 };
-#define MOE_NUMERICS_INIT {MOE_A_I8, MOE_KV_F32, MOE_WIRE_F32}
-#define MOE_NUMERICS_EXACT {MOE_A_F32, MOE_KV_F32, MOE_WIRE_F32}  /* --exact */
+#define MOE_NUMERICS_INIT {MOE_A_I8, MOE_KV_F32, MOE_WIRE_F32, MOE_KIND_CPU}
+#define MOE_NUMERICS_EXACT {MOE_A_F32, MOE_KV_F32, MOE_WIRE_F32, MOE_KIND_CPU}  /* --exact */
 
 /* What --exact and --activations (i8, f32, bf16, or NULL) say: MOE_NUMERICS_INIT, or _EXACT, with these activations.
  * MOE_E_RANGE: no such type, or one that is not exact. */
@@ -76,16 +78,43 @@ struct moe_expert_group {
 	int first, pairs;
 };
 
-struct moe_stream_q;             /* an ordered queue of work on a device; NULL is the default one */
+/* A stream: an ordered queue of work on a device.  Streams run beside each other; NULL is one of its own.  Operations may be
+ * under way when their function has returned; what goes wrong with one later is reported by the next sync of its stream
+ * or event.  An operation reads what lies in the host's memory (ids, positions, sequences, groups and the other arrays of
+ * int32; the weights of `experts`) before its function returns; data in float * and matrices are the device's. */
+struct moe_stream_q;
+/* A mark in a stream, passed when all work before it has ended. */
+struct moe_event;
+struct moe_device_memory {
+	size_t used, most, cap;      /* bytes: now, at most so far, and what there may be; cap 0: no limit is known */
+};
 
 struct moe_backend;
 struct moe_backend_ops {
-	const char *name;            /* "cpu" */
+	const char *name;            /* "cpu", "cuda" */
 	void (*close)(struct moe_backend *b);
 
-	/* memory of the device; host pointers for the CPU */
+	/* memory of the device; host pointers for the CPU.  MOE_E_NOMEM with the numbers when it would pass the cap. */
 	int (*alloc)(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e);  /* zeroed, 64-aligned */
 	void (*release)(struct moe_backend *b, void *mem);
+	void (*memory)(struct moe_backend *b, struct moe_device_memory *out);
+	/* memory of the host that copies go to and from without another copy in between */
+	int (*alloc_pinned)(struct moe_backend *b, size_t bytes, void **host, struct moe_err *e); /* zeroed, 64-aligned */
+	void (*release_pinned)(struct moe_backend *b, void *host);
+
+	int (*stream_open)(struct moe_backend *b, struct moe_stream_q **q, struct moe_err *e);
+	void (*stream_close)(struct moe_backend *b, struct moe_stream_q *q); /* waits for its work; NULL is fine */
+	int (*event_open)(struct moe_backend *b, struct moe_event **ev, struct moe_err *e);
+	void (*event_close)(struct moe_backend *b, struct moe_event *ev);    /* NULL is fine */
+	/* Put the mark behind what is on q now; an event may be recorded again once it has been passed. */
+	int (*event_record)(struct moe_backend *b, struct moe_stream_q *q, struct moe_event *ev, struct moe_err *e);
+	/* What is put on q from now on begins after the mark (of another stream).  Does not wait. */
+	int (*event_wait)(struct moe_backend *b, struct moe_stream_q *q, struct moe_event *ev, struct moe_err *e);
+	int (*event_sync)(struct moe_backend *b, struct moe_event *ev, struct moe_err *e);   /* wait here */
+	/* When an event that has been passed was passed, as moe_now_ns() counts. */
+	int (*event_time)(struct moe_backend *b, struct moe_event *ev, uint64_t *ns, struct moe_err *e);
+
+	/* Copies.  The host's memory is left alone until the stream has been waited for; one that is not pinned may make the call wait. */
 	int (*copy_in)(struct moe_backend *b, struct moe_stream_q *q, void *mem, const void *host, size_t bytes, struct moe_err *e);
 	int (*copy_out)(struct moe_backend *b, struct moe_stream_q *q, void *host, const void *mem, size_t bytes, struct moe_err *e);
 	int (*sync)(struct moe_backend *b, struct moe_stream_q *q, struct moe_err *e);     /* wait; reports errors of work queued */
@@ -141,6 +170,23 @@ struct moe_backend {
  * All give the same bits for the same `n` (copied; NULL: MOE_NUMERICS_INIT). */
 int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e);
 const char *moe_backend_cpu_isa(const struct moe_backend *b); /* "avx512bf16" */
+
+/* ---- devices: backends whose memory is apart from the decoder's ---- */
+
+struct moe_device_config {
+	const char *device;          /* "cpu", "cuda", "cuda:N", or "auto": the first GPU, else the CPU */
+	size_t memory;               /* most that alloc gives, to imitate a smaller device; 0: all it has (cpu: no limit) */
+	double link_bandwidth;       /* bytes/s of copies each way, kept by waiting, cpu only; 0: as fast as it goes */
+	int threads;                 /* of a cpu device; 0: all cores */
+	struct moe_numerics numerics;
+};
+/* The CPU as a device has an arena of its own for memory, a thread for each stream and a rate for its link, so that all that moves between
+ * host and device really does, on any machine.  Its operations compute in the thread that calls them, once the stream
+ * has done what is before them; its team is its own.  MOE_E_INPUT: no such device's name; MOE_E_UNSUPPORTED: built without CUDA, or no such
+ * GPU here, or one that lacks what the numerics need. */
+int moe_device_open(const struct moe_device_config *c, struct moe_backend **out, struct moe_err *e);
+/* "cpu (avx512vnni, 2 threads, 512.0 MiB, 2.0 GiB/s)", "cuda:0 (NVIDIA H200, sm_90, 16.0 GiB of 139.8)": buf of 160 bytes; returns buf. */
+const char *moe_device_text(struct moe_backend *b, char *buf);
 
 /* ---- what matrices are multiplied with ---- */
 

@@ -13,6 +13,7 @@ static const char *const activation_ids[MOE_ACTIVATIONS] = {[MOE_A_F32] = "f32",
 static const char *const kv_types[MOE_KV_TYPES] = {
 	[MOE_KV_F32] = "f32", [MOE_KV_F16] = "f16", [MOE_KV_BF16] = "bf16", [MOE_KV_Q8] = "q8",
 };
+static const char *const kinds[MOE_KINDS] = {[MOE_KIND_CPU] = "cpu", [MOE_KIND_CUDA] = "cuda"};
 static const char *const wire_types[MOE_WIRE_TYPES] = {
 	[MOE_WIRE_F32] = "f32", [MOE_WIRE_F16] = "f16", [MOE_WIRE_BF16] = "bf16",
 };
@@ -74,14 +75,14 @@ static const struct moe_numerics initial = MOE_NUMERICS_INIT;
 uint64_t moe_numerics_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT])
 {
 	n = n ? n : &initial;
-	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s kv=%s wire=%s cpu", SUM_ORDER, activation_ids[n->activation], kv_types[n->kv],
-	         wire_types[n->wire]);
+	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s kv=%s wire=%s %s", SUM_ORDER, activation_ids[n->activation], kv_types[n->kv],
+	         wire_types[n->wire], kinds[n->kind]);
 	return XXH3_64bits(text, strlen(text));
 }
 
 uint64_t moe_numerics_experts_id(const struct moe_numerics *n, char text[MOE_NUMERICS_TEXT])
 {
 	n = n ? n : &initial;
-	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s cpu", SUM_ORDER, activation_ids[n->activation]);
+	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s %s", SUM_ORDER, activation_ids[n->activation], kinds[n->kind]);
 	return XXH3_64bits(text, strlen(text));
 }

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "checkpoint/checkpoint.h"
 #include "compute/compute.h"
+#include "schedule/schedule.h"
 #include "text/text.h"
 
 /* How a token is chosen from its logits.  p = softmax(logits / temperature) comes first; then the tokens, best first and
@@ -72,7 +73,33 @@ struct moe_request {
  * half still gives an expert enough rows (lib/engine/halves.c). */
 enum moe_overlap { MOE_OVERLAP_AUTO, MOE_OVERLAP_ON, MOE_OVERLAP_OFF };
 
+/* What really happened to a task of a schedule: moe_now_ns(), or simulated nanoseconds from 0. */
+struct moe_span {
+	uint64_t begin, end;
+};
+/* A model whose weights or KV cache do not all lie on the device that computes: sequences go through it in micro-batches, by a
+ * schedule (schedule.h).  The answers are those of the plain decoder, bit by bit, whatever the schedule, micro-batches and shares. */
+struct moe_offload {
+	enum moe_schedule schedule;
+	struct moe_backend *device;  /* what the schedule calls gpu; the engine's own backend is the cpu.  Of the same numerics */
+	double weights;              /* share of the routed experts that stays on the device (moe_pager_config); everything else of
+	                              * the model always does */
+	bool kv_on_device;           /* zero, resident: the KV cache; cgopipe, coalesced, flexgen and flexgen-c have it on the host */
+	bool attention_on_cpu, experts_on_cpu; /* resident only */
+	bool pinned, from_disk;      /* what moves: as moe_pager_config says */
+	int micro_batches;           /* most of them */
+	int micro_batch;             /* most sequences in one; max_sequences is at most their product */
+	int pages;                   /* a layer's weights move in so many; 0: as the schedule has it */
+	int prefill_rows;            /* most rows of a micro-batch in a pass over whole prompts; 0: prompts go along with decode, a chunk
+	                              * at a time */
+	int steps;                   /* most decode steps between admissions; 0: 32 */
+	/* After each graph: what ran and when; spans[g->n].  May be NULL. */
+	void (*on_graph)(void *ctx, const struct moe_graph *g, const struct moe_span *spans);
+	void *ctx_graph;
+};
+
 struct moe_engine_config {
+	const struct moe_offload *offload; /* NULL: all is computed by the engine's backend, and by the experts; copied */
 	int max_sequences;           /* most sequences at once */
 	int ctx;                     /* most positions of one sequence */
 	enum moe_kv_type kv;         /* what keys and values are kept as */
@@ -98,7 +125,10 @@ struct moe_engine_stats {
 struct moe_engine;
 /* What moe_engine_new would take, in bytes, without taking it: KV, buffers, in all. */
 struct moe_engine_memory {
-	size_t kv, buffers, total;
+	size_t kv, buffers, total;   /* of the host's memory */
+	size_t device, device_weights, device_slots, device_kv; /* with offload: in all; of it experts that stay and everything else of
+	                              * the model; the two slots; KV */
+	size_t pinned;               /* with offload: of `total` */
 };
 /* Most rows of one step: what moe_experts_local must be made for. */
 int moe_engine_max_rows(const struct moe_engine_config *c);

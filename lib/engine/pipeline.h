@@ -1,0 +1,49 @@
+/* The pipeline: micro-batches of sequences through all layers by a schedule, on a device and the host. */
+#ifndef MOE_ENGINE_PIPELINE_H
+#define MOE_ENGINE_PIPELINE_H
+
+#include "engine/executor.h"
+#include "engine/private.h"
+#include "pool/pool.h"
+
+/* Sequences that go through the layers together.  The list stays as it is while a graph runs: one that ends has no more rows. */
+struct moe_micro_batch {
+	struct moe_seq **seq;        /* [n] */
+	int n;
+	struct moe_pass pass;        /* the rows of the step at work; arrays are the pipeline's, for its most rows */
+	/* the pipeline's own */
+	int index, first_row;        /* where its rows stand in arrays of the whole batch */
+};
+
+/* Whose sequences they are.  Both are called in the thread of the lane that computes, never two at once. */
+struct moe_pipeline_client {
+	/* Build mb->pass: its rows in this step; none is fine.  Called after `speak` of the step before. */
+	int (*next)(void *ctx, struct moe_micro_batch *mb, int step, struct moe_err *e);
+	/* All layers are done: for the rows whose logits are wanted moe_pipeline_head and moe_pipeline_logits; sample; count positions. */
+	int (*speak)(void *ctx, struct moe_micro_batch *mb, int step, struct moe_err *e);
+	void *ctx;
+};
+
+struct moe_pipeline;
+/* Rows of a micro-batch in decode graphs: micro_batch sequences and c->chunk prompt rows, shared out over micro-batches. */
+int moe_pipeline_rows(const struct moe_engine_config *c);
+/* What it would take, in bytes, added to `out`: device, device_weights, device_slots, device_kv, pinned, and the host's. */
+int moe_pipeline_plan(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
+                      struct moe_engine_memory *out, struct moe_err *e);
+/* t: base and experts.  host: the engine's backend; kv: where the engine's KV cache lies (memory of the device if
+ * c->offload->kv_on_device, else of the host).  Refuses with the numbers, before anything is taken, what the device cannot hold
+ * (MOE_E_NOMEM: needed, available, what would fit). */
+int moe_pipeline_open(const struct moe_model *m, const struct moe_tensors *t, struct moe_backend *host, struct moe_kv *kv,
+                      const struct moe_engine_config *c, const struct moe_pipeline_client *client, struct moe_pipeline **out,
+                      struct moe_err *e);
+void moe_pipeline_close(struct moe_pipeline *p);
+/* One graph: n micro-batches, `steps` steps.  prefill: over whole prompts, with attention on the device; every sequence begins at
+ * position 0 and its prompt is one step's rows (steps 1).  When it fails, so have all sequences. */
+int moe_pipeline_run(struct moe_pipeline *p, struct moe_micro_batch *mb, int n, int steps, bool prefill, struct moe_err *e);
+/* Within speak: final norm and head of n rows of mb, counted from its first; then row i of them, [vocab], valid until the next call. */
+int moe_pipeline_head(struct moe_pipeline *p, const struct moe_micro_batch *mb, const int32_t *rows, int n, struct moe_err *e);
+int moe_pipeline_logits(struct moe_pipeline *p, int i, const float **logits, struct moe_err *e);
+/* Called for every (layer, row) as moe_engine_on_route says. */
+void moe_pipeline_on_route(struct moe_pipeline *p, moe_route_fn *fn, void *ctx);
+
+#endif

@@ -1,0 +1,89 @@
+/* Pool: the routed experts of a model over the tiers of memory: the device, pinned memory of the host, plain memory, the file.
+ *
+ * Two ways to have more experts than the device holds.  The pager follows a schedule: while a layer is computed, what the next
+ * one lacks is brought into the other of two slots, page by page (Cao et al., "MoE-Lightning", ASPLOS 2025, section 4.1 and
+ * appendix A.1).  The pooled experts follow the gate: what a batch needs and the device does not hold is fetched, and what was
+ * needed least goes, which moves less when a batch needs few of a layer's experts. */
+#ifndef MOE_POOL_H
+#define MOE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "checkpoint/checkpoint.h"
+#include "compute/compute.h"
+#include "tensor/tensor.h"
+
+/* ---- the pager ---- */
+
+struct moe_pager_config {
+	struct moe_backend *device;
+	double resident;             /* share of the routed experts' bytes that stays on the device, 0 to 1: whole experts, those
+	                              * that fit into the share, spread evenly over the layers */
+	int pages;                   /* what moves of a layer is cut into so many pages of equal size (the last may be smaller);
+	                              * pages know nothing of experts */
+	bool from_disk;              /* what moves stays in the file: moe_pager_read brings a page into memory first */
+	bool pinned;                 /* what moves lies in pinned memory (from_disk: is read into the pinned relay): no moe_pager_pin */
+};
+/* Bytes. */
+struct moe_pager_sizes {
+	size_t resident;             /* on the device for good */
+	size_t slots;                /* on the device: two times what moves of the layer that moves most; 0: nothing moves */
+	size_t pinned;               /* on the host: the relay, one layer; or, pinned and not from_disk, all that moves */
+	size_t staging;              /* on the host: one layer, from_disk and not pinned */
+	size_t layer;                /* what moves of the layer that moves most */
+	size_t all;                  /* all routed experts */
+	int resident_experts, moved_experts; /* counted over the layers */
+};
+/* Without taking any.  tensors may be NULL for a model whose experts are all of quant q in its kernels' layout: a plan before there are
+ * any.  MOE_E_RANGE: a share outside 0 to 1, pages below 1; MOE_E_NOMEM: sums overflow. */
+int moe_pager_plan(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_pager_config *c,
+                   struct moe_pager_sizes *out, struct moe_err *e);
+
+/* Takes the memory and brings the resident experts (and pinned ones) where they belong.  model, tensors and device stay the caller's
+ * and outlive the pager.  MOE_E_NOMEM with the numbers; then nothing stays taken. */
+struct moe_pager;
+int moe_pager_open(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_pager_config *c,
+                   struct moe_pager **out, struct moe_err *e);
+void moe_pager_close(struct moe_pager *p);
+
+/* The stations of a page, in their order; which of them there are follows from the config.  Each overwrites the same page of the layer
+ * before in what it fills; schedule.h says when it may.  Different pages and stations may be worked on by different threads at once.
+ * A layer that moves less than others has shorter pages, down to none.
+ *   read   file -> staging, or -> relay when pinned.  MOE_E_IO names a file that was cut short.
+ *   pin    staging, or the tensors' memory -> relay
+ *   load   relay, or pinned memory -> slot 0 or 1 of the device, by a copy on q that may be under way afterwards */
+int moe_pager_read(struct moe_pager *p, int layer, int page, struct moe_err *e);
+int moe_pager_pin(struct moe_pager *p, int layer, int page, struct moe_err *e);
+int moe_pager_load(struct moe_pager *p, struct moe_stream_q *q, int layer, int page, int slot, struct moe_err *e);
+size_t moe_pager_page_bytes(const struct moe_pager *p, int layer, int page);
+
+/* The page table: where each expert of a layer lies on the device when what moves of the layer has been loaded into `slot`; [experts],
+ * matrices in device memory.  Valid as long as the pager; never NULL for a layer with experts. */
+const struct moe_expert_weights *moe_pager_experts(const struct moe_pager *p, int layer, int slot);
+
+/* ---- pooled experts ---- */
+
+enum moe_evict { MOE_EVICT_LRU, MOE_EVICT_FREQUENCY };
+struct moe_pooled_config {
+	struct moe_backend *device;
+	size_t memory;               /* bytes of the device for experts; at least what one row needs */
+	enum moe_evict evict;        /* who goes: needed longest ago, or least often (uses halved as time goes by); never what the batch
+	                              * at hand needs */
+	int max_rows;                /* most rows of a batch */
+};
+struct moe_pooled_stats {
+	uint64_t hits, misses, evictions;
+	uint64_t bytes;              /* copied to the device */
+	int slots;                   /* experts that the device holds at once */
+};
+/* A moe_experts whose batches lie in the host's memory: rows are copied to the device, the experts they need fetched where they are not
+ * there, computed, and the results copied back.  A batch that needs more experts than there are slots is computed in several
+ * turns; the bits do not change.  MOE_E_NOMEM: fewer slots than one expert, with the numbers. */
+int moe_experts_pooled(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_pooled_config *c,
+                       struct moe_experts **out, struct moe_err *e);
+void moe_pooled_stats(const struct moe_experts *pooled, struct moe_pooled_stats *out);
+
+#endif
