@@ -84,7 +84,7 @@ struct moe_expert_group {
  * int32; the weights of `experts`) before its function returns; data in float * and matrices are the device's. */
 struct moe_stream_q;
 /* A mark in a stream, passed when all work before it has ended. */
-struct moe_event;
+struct moe_mark;
 struct moe_device_memory {
 	size_t used, most, cap;      /* bytes: now, at most so far, and what there may be; cap 0: no limit is known */
 };
@@ -104,15 +104,15 @@ struct moe_backend_ops {
 
 	int (*stream_open)(struct moe_backend *b, struct moe_stream_q **q, struct moe_err *e);
 	void (*stream_close)(struct moe_backend *b, struct moe_stream_q *q); /* waits for its work; NULL is fine */
-	int (*event_open)(struct moe_backend *b, struct moe_event **ev, struct moe_err *e);
-	void (*event_close)(struct moe_backend *b, struct moe_event *ev);    /* NULL is fine */
+	int (*event_open)(struct moe_backend *b, struct moe_mark **ev, struct moe_err *e);
+	void (*event_close)(struct moe_backend *b, struct moe_mark *ev);    /* NULL is fine */
 	/* Put the mark behind what is on q now; an event may be recorded again once it has been passed. */
-	int (*event_record)(struct moe_backend *b, struct moe_stream_q *q, struct moe_event *ev, struct moe_err *e);
+	int (*event_record)(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e);
 	/* What is put on q from now on begins after the mark (of another stream).  Does not wait. */
-	int (*event_wait)(struct moe_backend *b, struct moe_stream_q *q, struct moe_event *ev, struct moe_err *e);
-	int (*event_sync)(struct moe_backend *b, struct moe_event *ev, struct moe_err *e);   /* wait here */
+	int (*event_wait)(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e);
+	int (*event_sync)(struct moe_backend *b, struct moe_mark *ev, struct moe_err *e);   /* wait here */
 	/* When an event that has been passed was passed, as moe_now_ns() counts. */
-	int (*event_time)(struct moe_backend *b, struct moe_event *ev, uint64_t *ns, struct moe_err *e);
+	int (*event_time)(struct moe_backend *b, struct moe_mark *ev, uint64_t *ns, struct moe_err *e);
 
 	/* Copies.  The host's memory is left alone until the stream has been waited for; one that is not pinned may make the call wait. */
 	int (*copy_in)(struct moe_backend *b, struct moe_stream_q *q, void *mem, const void *host, size_t bytes, struct moe_err *e);
