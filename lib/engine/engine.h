@@ -132,10 +132,11 @@ struct moe_engine_memory {
 };
 /* Most rows of one step: what moe_experts_local must be made for. */
 int moe_engine_max_rows(const struct moe_engine_config *c);
-/* MOE_E_RANGE: a config that cannot be (no sequences, ctx beyond the model's positions ...). */
-int moe_engine_plan(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_memory *out,
-                    struct moe_err *e);
-/* model, tensors (base weights), backend and experts stay the caller's and outlive the engine.  MOE_E_NOMEM with the
+/* tensors: base and experts; only looked at with offload, whose weights weigh what they weigh there (else NULL is fine).  MOE_E_RANGE: a
+ * config that cannot be (no sequences, ctx beyond the model's positions ...). */
+int moe_engine_plan(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_engine_config *c,
+                    struct moe_engine_memory *out, struct moe_err *e);
+/* model, tensors (base weights; with offload experts too), backend and experts stay the caller's and outlive the engine.  MOE_E_NOMEM with the
  * numbers (needed, available, what would fit) when it does not fit. */
 int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, struct moe_backend *b,
                    struct moe_experts *x, const struct moe_engine_config *c, struct moe_engine **out, struct moe_err *e);

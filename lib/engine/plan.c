@@ -97,11 +97,12 @@ int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *
 	return buffer_sizes(m, c, out, e);
 }
 
-int moe_engine_plan(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_memory *out,
-                    struct moe_err *e)
+int moe_engine_plan(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_engine_config *c,
+                    struct moe_engine_memory *out, struct moe_err *e)
 {
 	struct moe_engine_sizes s;
 
+	(void)tensors;
 	TRY(moe_engine_sizes(m, c, &s, e));
 	*out = s.memory;
 	return 0;

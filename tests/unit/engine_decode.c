@@ -83,7 +83,7 @@ static void scarce_memory(void **state)
 
 	(void)state;
 	c.max_sequences = 1;
-	assert_int_equal(moe_engine_plan(&r->c->model, &c, &one, NULL), 0);
+	assert_int_equal(moe_engine_plan(&r->c->model, NULL, &c, &one, NULL), 0);
 	c.max_sequences = 8;
 	c.kv_memory = one.kv; /* one long sequence, or a few short ones */
 	rig_close(r);

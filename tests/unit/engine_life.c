@@ -17,7 +17,7 @@ static struct rig *open_blocks(int sequences, int ctx, int blocks)
 	struct moe_engine_memory one;
 	struct rig *r = rig_model(SPEC, 1);
 
-	assert_int_equal(moe_engine_plan(&r->c->model, &c, &one, NULL), 0);
+	assert_int_equal(moe_engine_plan(&r->c->model, NULL, &c, &one, NULL), 0);
 	c.max_sequences = sequences;
 	c.ctx = ctx;
 	c.kv_memory = one.kv * (size_t)blocks;

@@ -148,22 +148,22 @@ static void plan_numbers(void **state)
 	struct moe_engine_memory memory;
 
 	(void)state;
-	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(moe_engine_plan(&model, NULL, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 3 * 3 * BLOCK_FLOATS * sizeof(float));
 	assert_int_equal(memory.total, memory.kv + memory.buffers);
 	assert_int_equal(moe_engine_max_rows(&c), 18);
 	c.kv_memory = 4 * BLOCK_FLOATS * sizeof(float) + 5;
-	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(moe_engine_plan(&model, NULL, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 4 * BLOCK_FLOATS * sizeof(float));
 	c.kv = MOE_KV_F16;
-	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(moe_engine_plan(&model, NULL, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 8 * BLOCK_FLOATS * 2);
 	c.kv = MOE_KV_Q8;
-	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(moe_engine_plan(&model, NULL, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 9 * BLOCK_FLOATS * 10 / 8); /* a byte an element, and two a vector of eight */
 	c.kv = MOE_KV_F32;
 	c.kv_memory = (size_t)1 << 40; /* no more than there is use for */
-	assert_int_equal(moe_engine_plan(&model, &c, &memory, NULL), 0);
+	assert_int_equal(moe_engine_plan(&model, NULL, &c, &memory, NULL), 0);
 	assert_int_equal(memory.kv, 9 * BLOCK_FLOATS * sizeof(float));
 }
 
@@ -184,7 +184,7 @@ static void plan_refuses(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		assert_int_equal(moe_engine_plan(&model, &bad[i], &memory, &e), MOE_E_RANGE);
+		assert_int_equal(moe_engine_plan(&model, NULL, &bad[i], &memory, &e), MOE_E_RANGE);
 }
 
 static void plan_less_than_a_block(void **state)
@@ -194,7 +194,7 @@ static void plan_less_than_a_block(void **state)
 	struct moe_err e;
 
 	(void)state;
-	assert_int_equal(moe_engine_plan(&model, &c, &memory, &e), MOE_E_NOMEM);
+	assert_int_equal(moe_engine_plan(&model, NULL, &c, &memory, &e), MOE_E_NOMEM);
 	assert_non_null(strstr(e.msg, "--kv-memory"));
 }
 

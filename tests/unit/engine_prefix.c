@@ -212,7 +212,7 @@ static void memory_is_given_up(void **state)
 	c.kv_memory = 1 << 30;
 	c.max_sequences = 1;
 	c.ctx = 64;
-	must(moe_engine_plan(&r->c->model, &c, &one, &e), &e);
+	must(moe_engine_plan(&r->c->model, NULL, &c, &one, &e), &e);
 	c.max_sequences = 2;
 	c.ctx = 256;
 	c.kv_memory = 4 * one.kv;
