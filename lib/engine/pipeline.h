@@ -27,7 +27,11 @@ struct moe_pipeline_client {
 struct moe_pipeline;
 /* Rows of a micro-batch in decode graphs: micro_batch sequences and c->chunk prompt rows, shared out over micro-batches. */
 int moe_pipeline_rows(const struct moe_engine_config *c);
-/* What it would take, in bytes, added to `out`: device, device_weights, device_slots, device_kv, pinned, and the host's. */
+/* KV positions (whole blocks of them) that the sequences of one micro-batch may come to together: what room for a KV cache on its way
+ * is made for.  The engine keeps to it. */
+int64_t moe_pipeline_positions(const struct moe_model *m, const struct moe_engine_config *c);
+/* What it would take, in bytes, added to `out`: device, device_weights, device_slots, pinned, and the host's.  All but the KV cache,
+ * which is the engine's. */
 int moe_pipeline_plan(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
                       struct moe_engine_memory *out, struct moe_err *e);
 /* t: base and experts.  host: the engine's backend; kv: where the engine's KV cache lies (memory of the device if
@@ -38,9 +42,12 @@ int moe_pipeline_open(const struct moe_model *m, const struct moe_tensors *t, st
                       struct moe_err *e);
 void moe_pipeline_close(struct moe_pipeline *p);
 /* One graph: n micro-batches, `steps` steps.  prefill: over whole prompts, with attention on the device; every sequence begins at
- * position 0 and its prompt is one step's rows (steps 1).  When it fails, so have all sequences. */
-int moe_pipeline_run(struct moe_pipeline *p, struct moe_micro_batch *mb, int n, int steps, bool prefill, struct moe_err *e);
-/* Within speak: final norm and head of n rows of mb, counted from its first; then row i of them, [vocab], valid until the next call. */
+ * position 0 and its prompt is one step's rows (steps 1).  When it fails, so have all sequences; but MOE_E_CANCELLED says no more than that
+ * *stop, which may be set by next and speak, was seen true (executor.h): everybody has ended before the graph has. */
+int moe_pipeline_run(struct moe_pipeline *p, struct moe_micro_batch *mb, int n, int steps, bool prefill, const _Atomic bool *stop,
+                     struct moe_err *e);
+/* Within speak: final norm and head of n rows of mb, counted from its first, at most MOE_LOGITS_ROWS; then row i of them, [vocab], valid
+ * until the next call. */
 int moe_pipeline_head(struct moe_pipeline *p, const struct moe_micro_batch *mb, const int32_t *rows, int n, struct moe_err *e);
 int moe_pipeline_logits(struct moe_pipeline *p, int i, const float **logits, struct moe_err *e);
 /* Called for every (layer, row) as moe_engine_on_route says. */
