@@ -81,7 +81,9 @@ struct moe_expert_group {
 /* A stream: an ordered queue of work on a device.  Streams run beside each other; NULL is one of its own.  Operations may be
  * under way when their function has returned; what goes wrong with one later is reported by the next sync of its stream
  * or event.  An operation reads what lies in the host's memory (ids, positions, sequences, groups and the other arrays of
- * int32; the weights of `experts`) before its function returns; data in float * and matrices are the device's. */
+ * int32; the weights of `experts`) before its function returns; data in float * and matrices are the device's, and so are all
+ * results, those of the gate too.  The operations that compute have one caller at a time; memory, copies, streams and events may
+ * be used by several threads at once, a stream's end and an event's by one. */
 struct moe_stream_q;
 /* A mark in a stream, passed when all work before it has ended. */
 struct moe_mark;
@@ -92,9 +94,11 @@ struct moe_device_memory {
 struct moe_backend;
 struct moe_backend_ops {
 	const char *name;            /* "cpu", "cuda" */
+	bool host_memory;            /* alloc gives memory of the host, which needs no copies */
 	void (*close)(struct moe_backend *b);
 
-	/* memory of the device; host pointers for the CPU.  MOE_E_NOMEM with the numbers when it would pass the cap. */
+	/* memory of the device; host pointers for the CPU.  MOE_E_NOMEM with the numbers when it would pass the cap.  The cap counts the
+	 * bytes that were asked for. */
 	int (*alloc)(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e);  /* zeroed, 64-aligned */
 	void (*release)(struct moe_backend *b, void *mem);
 	void (*memory)(struct moe_backend *b, struct moe_device_memory *out);

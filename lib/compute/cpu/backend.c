@@ -1,15 +1,11 @@
-/* The CPU backend: which kernels, whose threads, plain memory.  There is one queue and it is always empty: an
- * operation has ended when its function returns. */
+/* The CPU backend: which kernels, whose threads, and what the operations share.  Its memory and streams are in plain.c. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "cpu.h"
 
-static void cpu_close(struct moe_backend *b)
+void moe_cpu_end(struct moe_cpu *c)
 {
-	struct moe_cpu *c = moe_cpu(b);
-
 	moe_cpu_rope_free(&c->rope);
 	free(c->starts);
 	free(c->parts.mem);
@@ -17,45 +13,34 @@ static void cpu_close(struct moe_backend *b)
 	free(c->x.mem);
 	free(c->hidden.mem);
 	free(c->up.mem);
-	free(c);
 }
 
-static int cpu_alloc(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e)
+static void cpu_close(struct moe_backend *b)
 {
-	(void)b;
-	*mem = moe_aligned(bytes, "buffer", e);
-	return *mem ? 0 : MOE_E_NOMEM;
-}
-
-static void cpu_release(struct moe_backend *b, void *mem)
-{
-	(void)b;
-	free(mem);
-}
-
-static int cpu_copy(struct moe_backend *b, struct moe_stream_q *q, void *to, const void *from, size_t bytes,
-                    struct moe_err *e)
-{
-	(void)b, (void)q, (void)e;
-	if (bytes)
-		memmove(to, from, bytes);
-	return 0;
-}
-
-static int cpu_sync(struct moe_backend *b, struct moe_stream_q *q, struct moe_err *e)
-{
-	(void)b, (void)q, (void)e;
-	return 0;
+	moe_cpu_end(moe_cpu(b));
+	free(b);
 }
 
 static const struct moe_backend_ops cpu_ops = {
 	.name = "cpu",
+	.host_memory = true,
 	.close = cpu_close,
-	.alloc = cpu_alloc,
-	.release = cpu_release,
-	.copy_in = cpu_copy,
-	.copy_out = cpu_copy,
-	.sync = cpu_sync,
+	.alloc = moe_plain_alloc,
+	.release = moe_plain_release,
+	.memory = moe_plain_memory,
+	.alloc_pinned = moe_plain_alloc_pinned,
+	.release_pinned = moe_plain_release_pinned,
+	.stream_open = moe_plain_stream_open,
+	.stream_close = moe_plain_stream_close,
+	.event_open = moe_plain_event_open,
+	.event_close = moe_plain_event_close,
+	.event_record = moe_plain_event_record,
+	.event_wait = moe_plain_event_wait,
+	.event_sync = moe_plain_event_sync,
+	.event_time = moe_plain_event_time,
+	.copy_in = moe_plain_copy,
+	.copy_out = moe_plain_copy,
+	.sync = moe_plain_sync,
 	.matmul = moe_cpu_matmul,
 	.embed = moe_cpu_embed,
 	.rmsnorm = moe_cpu_rmsnorm,
@@ -71,17 +56,13 @@ static const struct moe_backend_ops cpu_ops = {
 	.sigmoid_scale = moe_cpu_sigmoid_scale,
 };
 
-int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e)
+int moe_cpu_init(struct moe_cpu *c, struct moe_team *team, const struct moe_numerics *n, struct moe_err *e)
 {
-	struct moe_cpu *c;
 	struct moe_isa isa;
 	int rc = moe_cpu_isa(&isa, e);
 
 	if (rc)
 		return rc;
-	c = moe_calloc(1, sizeof *c, "cpu backend", e);
-	if (!c)
-		return MOE_E_NOMEM;
 	c->base.ops = &cpu_ops;
 	c->team = team;
 	c->numerics = n ? *n : (struct moe_numerics)MOE_NUMERICS_INIT;
@@ -89,8 +70,19 @@ int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct 
 	c->k = isa.plain;
 	c->coded = isa.coded;
 	c->pairs = isa.pairs;
-	*out = &c->base;
 	return 0;
+}
+
+int moe_backend_cpu(struct moe_team *team, const struct moe_numerics *n, struct moe_backend **out, struct moe_err *e)
+{
+	struct moe_cpu *c = moe_calloc(1, sizeof *c, "cpu backend", e);
+	int rc = c ? moe_cpu_init(c, team, n, e) : MOE_E_NOMEM;
+
+	if (rc)
+		free(c);
+	else
+		*out = &c->base;
+	return rc;
 }
 
 const char *moe_backend_cpu_isa(const struct moe_backend *b)

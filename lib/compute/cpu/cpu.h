@@ -2,6 +2,8 @@
 #ifndef MOE_CPU_H
 #define MOE_CPU_H
 
+#include <stdatomic.h>
+
 #include "coded.h"
 #include "compute/compute.h"
 #include "kernels.h"
@@ -46,12 +48,17 @@ struct moe_cpu {
 	size_t starts_cap;
 	struct moe_room parts;       /* attention of parts of a context, until they are joined */
 	struct moe_rope_table rope;
+	atomic_size_t used, most;    /* bytes that moe_plain_alloc gave */
 };
 
 static inline struct moe_cpu *moe_cpu(struct moe_backend *b)
 {
 	return (struct moe_cpu *)b;
 }
+
+/* Fill in c, which is all zero; its operations are those of the plain backend.  moe_cpu_end frees what it holds, not c. */
+int moe_cpu_init(struct moe_cpu *c, struct moe_team *team, const struct moe_numerics *n, struct moe_err *e);
+void moe_cpu_end(struct moe_cpu *c);
 
 /* See to it that every worker has `floats` of its own, at moe_cpu_part(c, worker). */
 int moe_cpu_scratch(struct moe_cpu *c, size_t floats, struct moe_err *e);
@@ -191,6 +198,23 @@ struct moe_cpu_ffns {
 size_t moe_cpu_ffn_pairs(const struct moe_cpu_ffns *f);
 /* All three matrices of all groups are coded and multiplied with int8. */
 int moe_coded_ffn(const struct moe_cpu_ffns *f, struct moe_err *e);
+
+/* Memory and streams of the plain backend, as in moe_backend_ops. */
+int moe_plain_alloc(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e);
+void moe_plain_release(struct moe_backend *b, void *mem);
+void moe_plain_memory(struct moe_backend *b, struct moe_device_memory *out);
+int moe_plain_alloc_pinned(struct moe_backend *b, size_t bytes, void **host, struct moe_err *e);
+void moe_plain_release_pinned(struct moe_backend *b, void *host);
+int moe_plain_stream_open(struct moe_backend *b, struct moe_stream_q **q, struct moe_err *e);
+void moe_plain_stream_close(struct moe_backend *b, struct moe_stream_q *q);
+int moe_plain_event_open(struct moe_backend *b, struct moe_mark **ev, struct moe_err *e);
+void moe_plain_event_close(struct moe_backend *b, struct moe_mark *ev);
+int moe_plain_event_record(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e);
+int moe_plain_event_wait(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e);
+int moe_plain_event_sync(struct moe_backend *b, struct moe_mark *ev, struct moe_err *e);
+int moe_plain_event_time(struct moe_backend *b, struct moe_mark *ev, uint64_t *ns, struct moe_err *e);
+int moe_plain_copy(struct moe_backend *b, struct moe_stream_q *q, void *to, const void *from, size_t bytes, struct moe_err *e);
+int moe_plain_sync(struct moe_backend *b, struct moe_stream_q *q, struct moe_err *e);
 
 /* The operations, as in moe_backend_ops. */
 int moe_cpu_matmul(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
