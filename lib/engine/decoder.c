@@ -64,91 +64,30 @@ void moe_decoder_close(struct moe_decoder *d)
 
 /* ---- attention ---- */
 
-/* A part's queries, keys and values. */
-struct heads {
-	float *q, *k, *v;
-	size_t q_width, k_width;
-	int rows;
-};
-
-static struct heads heads_of(const struct moe_decoder *d, const struct moe_attention *a, const struct moe_part *part)
+struct moe_layer_on moe_decoder_layer(const struct moe_decoder *d, int layer)
 {
-	struct heads h = {.q_width = (size_t)a->heads * (size_t)a->head_dim,
-	                  .k_width = (size_t)a->kv_heads * (size_t)a->head_dim,
-	                  .rows = part->rows};
-
-	h.q = d->buf.q + (size_t)part->row * h.q_width;
-	h.k = d->buf.k + (size_t)part->row * h.k_width;
-	h.v = d->buf.v + (size_t)part->row * h.k_width;
-	return h;
+	return (struct moe_layer_on){d->b, NULL, d->m, &d->m->layers[layer], &d->w.layers[layer], &d->vectors.layers[layer]};
 }
 
-static int norm_heads(struct moe_decoder *d, const struct moe_attention *a, const struct moe_layer_vectors *v,
-                      const struct heads *h, struct moe_err *e)
-{
-	const struct moe_backend_ops *op = d->b->ops;
-	float eps = d->m->norm_eps;
-
-	if (a->qk_norm == MOE_QKN_NONE)
-		return 0;
-	if (a->qk_norm == MOE_QKN_WHOLE) {
-		TRY(op->rmsnorm(d->b, NULL, h->q, h->q, h->rows, (int)h->q_width, v->q_norm, eps, e));
-		return op->rmsnorm(d->b, NULL, h->k, h->k, h->rows, (int)h->k_width, v->k_norm, eps, e);
-	}
-	TRY(op->rmsnorm(d->b, NULL, h->q, h->q, h->rows * a->heads, a->head_dim, v->q_norm, eps, e));
-	return op->rmsnorm(d->b, NULL, h->k, h->k, h->rows * a->kv_heads, a->head_dim, v->k_norm, eps, e);
-}
-
-static int clip_heads(struct moe_decoder *d, const struct moe_attention *a, const struct heads *h, struct moe_err *e)
-{
-	const struct moe_backend_ops *op = d->b->ops;
-	size_t rows = (size_t)h->rows;
-
-	if (a->clip <= 0.0f)
-		return 0;
-	TRY(op->clamp(d->b, NULL, h->q, rows * h->q_width, a->clip, e));
-	TRY(op->clamp(d->b, NULL, h->k, rows * h->k_width, a->clip, e));
-	return op->clamp(d->b, NULL, h->v, rows * h->k_width, a->clip, e);
-}
-
-static int project(struct moe_decoder *d, int layer, const float *x, const struct heads *h, struct moe_err *e)
-{
-	const struct moe_backend_ops *op = d->b->ops;
-	const struct moe_layer_weights *w = &d->w.layers[layer];
-	const struct moe_layer_vectors *v = &d->vectors.layers[layer];
-
-	TRY(op->matmul(d->b, NULL, h->q, x, h->rows, &w->q, v->q_bias, e));
-	TRY(op->matmul(d->b, NULL, h->k, x, h->rows, &w->k, v->k_bias, e));
-	return op->matmul(d->b, NULL, h->v, x, h->rows, &w->v, v->v_bias, e);
-}
-
-/* x += attention(norm(x)).  Norm of q and k stands before the clip, as in OLMoE. */
+/* x += attention(norm(x)). */
 static int attend(struct moe_decoder *d, int layer, const struct moe_pass *p, const struct moe_part *part,
                   struct moe_err *e)
 {
 	const struct moe_backend_ops *op = d->b->ops;
-	const struct moe_attention *a = &d->m->layers[layer].attn;
-	const struct moe_layer_vectors *v = &d->vectors.layers[layer];
+	const struct moe_layer_on on = moe_decoder_layer(d, layer);
+	const struct moe_attention *a = &on.layer->attn;
 	const struct moe_attn_seq *seqs = p->attn + part->first;
-	const int32_t *positions = p->positions + part->row;
 	struct moe_kv_view kv = moe_kv_view(&d->kv, layer);
-	struct heads hd = heads_of(d, a, part);
-	size_t hidden = (size_t)d->m->hidden;
-	float *x = d->buf.x + (size_t)part->row * hidden;
-	float *h = d->buf.h + (size_t)part->row * hidden;
+	size_t row = (size_t)part->row, hidden = (size_t)d->m->hidden;
+	size_t q_width = (size_t)a->heads * (size_t)a->head_dim, k_width = (size_t)a->kv_heads * (size_t)a->head_dim;
+	struct moe_heads heads = {d->buf.q + row * q_width, d->buf.k + row * k_width, d->buf.v + row * k_width};
+	float *x = d->buf.x + row * hidden, *h = d->buf.h + row * hidden;
 
-	TRY(op->rmsnorm(d->b, NULL, h, x, part->rows, d->m->hidden, v->attn_norm, d->m->norm_eps, e));
-	TRY(project(d, layer, h, &hd, e));
-	TRY(norm_heads(d, a, v, &hd, e));
-	TRY(clip_heads(d, a, &hd, e));
-	TRY(op->rope(d->b, NULL, hd.q, positions, hd.rows, a->heads, a->head_dim, &a->rope, e));
-	TRY(op->rope(d->b, NULL, hd.k, positions, hd.rows, a->kv_heads, a->head_dim, &a->rope, e));
+	TRY(moe_layer_heads(&on, &heads, x, h, p->positions + row, part->rows, e));
 	/* Rows in seqs count from the pass's first row. */
 	TRY(op->kv_store(d->b, NULL, kv, d->buf.k, d->buf.v, seqs, part->n, a, e));
 	TRY(op->attention(d->b, NULL, d->buf.mixed, d->buf.q, kv, seqs, part->n, a, e));
-	TRY(op->matmul(d->b, NULL, h, d->buf.mixed + (size_t)part->row * hd.q_width, part->rows, &d->w.layers[layer].o,
-	               v->o_bias, e));
-	return op->add(d->b, NULL, x, h, (size_t)part->rows * hidden, e);
+	return moe_layer_output(&on, x, d->buf.mixed + row * q_width, h, part->rows, e);
 }
 
 /* ---- the pass ---- */
@@ -189,14 +128,9 @@ int moe_decoder_run(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e
 
 int moe_decoder_head(struct moe_decoder *d, const int32_t *rows, int n, struct moe_err *e)
 {
-	const struct moe_backend_ops *op = d->b->ops;
-	int hidden = d->m->hidden;
-	float *h = d->buf.h;
+	const struct moe_head_on on = {d->b, NULL, d->m, &d->w.head, d->vectors.final_norm};
 
-	/* One part a row: combine gathers. */
-	TRY(op->combine(d->b, NULL, h, d->buf.x, rows, n, 1, hidden, e));
-	TRY(op->rmsnorm(d->b, NULL, h, h, n, hidden, d->vectors.final_norm, d->m->norm_eps, e));
-	return op->matmul(d->b, NULL, d->buf.logits, h, n, &d->w.head, NULL, e);
+	return moe_head_logits(&on, d->buf.logits, d->buf.h, d->buf.x, rows, n, e);
 }
 
 int moe_decoder_logits(struct moe_decoder *d, int i, const float **logits, struct moe_err *e)

@@ -23,26 +23,17 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 /* ---- gate ---- */
 
-static int norm(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
+static int choose(struct moe_decoder *d, const struct moe_layer_on *on, const struct moe_part *part, struct moe_err *e)
 {
-	return d->b->ops->rmsnorm(d->b, NULL, rows_of(d, d->buf.h, part), rows_of(d, d->buf.x, part), part->rows,
-	                          d->m->hidden, d->vectors.layers[layer].ffn_norm, d->m->norm_eps, e);
-}
-
-/* Every row's experts and their weights, in the host's memory when this returns. */
-static int choose(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
-{
-	const struct moe_backend_ops *op = d->b->ops;
-	const struct moe_ffn *f = &d->m->layers[layer].ffn;
+	const struct moe_ffn *f = &on->layer->ffn;
 	size_t at = (size_t)part->row * (size_t)f->gate.top_k;
-	size_t n = (size_t)part->rows * (size_t)f->gate.top_k;
-	float *logits = d->buf.gate + (size_t)part->row * (size_t)f->experts;
+	struct moe_choice c = {.logits = d->buf.gate + (size_t)part->row * (size_t)f->experts,
+	                       .ids = d->buf.choice + at,
+	                       .weights = d->buf.weight + at,
+	                       .host_ids = d->host.choice + at,
+	                       .host_weights = d->host.weight + at};
 
-	TRY(op->matmul(d->b, NULL, logits, rows_of(d, d->buf.h, part), part->rows, &d->w.layers[layer].gate, NULL, e));
-	TRY(op->gate(d->b, NULL, logits, part->rows, f->experts, &f->gate, d->buf.choice + at, d->buf.weight + at, e));
-	TRY(op->copy_out(d->b, NULL, d->host.choice + at, d->buf.choice + at, n * sizeof(int32_t), e));
-	TRY(op->copy_out(d->b, NULL, d->host.weight + at, d->buf.weight + at, n * sizeof(float), e));
-	return op->sync(d->b, NULL, e);
+	return moe_layer_choose(on, &c, rows_of(d, d->buf.h, part), part->rows, e);
 }
 
 /* ---- experts ---- */
@@ -179,68 +170,20 @@ int moe_drop_ended(struct moe_decoder *d, struct moe_pass *p, struct moe_part *p
 
 /* ---- the layers' two kinds ---- */
 
-static int shared_expert(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
-{
-	const struct moe_backend_ops *op = d->b->ops;
-	const struct moe_ffn *f = &d->m->layers[layer].ffn;
-	const struct moe_layer_weights *w = &d->w.layers[layer];
-	const float *h = rows_of(d, d->buf.h, part);
-	float *z = rows_of(d, d->buf.z, part);
-	float *s = d->buf.switches + part->row;
-
-	if (f->shared_width == 0)
-		return 0;
-	TRY(op->ffn(d->b, NULL, z, h, part->rows, &w->shared, f->act,
-	            d->buf.inner + (size_t)part->row * (size_t)f->shared_width, e));
-	if (!f->shared_gate)
-		return 0;
-	TRY(op->matmul(d->b, NULL, s, h, part->rows, &w->shared_switch, NULL, e));
-	return op->sigmoid_scale(d->b, NULL, z, s, part->rows, d->m->hidden, e);
-}
-
-/* x += routed + shared, the two added to each other first. */
-static int add_up(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
-{
-	const struct moe_backend_ops *op = d->b->ops;
-	size_t n = (size_t)part->rows * (size_t)d->m->hidden;
-
-	if (d->m->layers[layer].ffn.shared_width > 0)
-		TRY(op->add(d->b, NULL, rows_of(d, d->buf.y, part), rows_of(d, d->buf.z, part), n, e));
-	return op->add(d->b, NULL, rows_of(d, d->buf.x, part), rows_of(d, d->buf.y, part), n, e);
-}
-
-static void report_routes(const struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part,
-                          const struct moe_batch *b)
-{
-	if (!d->on_route)
-		return;
-	for (int i = part->first; i < part->first + part->n; i++) {
-		const struct moe_seq *s = p->seq[i];
-		struct moe_routing r = {.id = s->id, .layer = b->layer, .k = b->k};
-
-		for (int row = 0; row < p->attn[i].rows && !s->ended; row++) {
-			size_t at = (size_t)(p->attn[i].row - part->row + row) * (size_t)b->k;
-
-			r.position = p->attn[i].pos + row;
-			r.prefill = r.position < s->n_prompt;
-			r.ids = b->ids + at;
-			r.weights = b->weights + at;
-			d->on_route(d->ctx_route, &r);
-		}
-	}
-}
-
 /* Ask for the experts; the shared one is computed meanwhile. */
 static int send_off(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_flight *f,
                     struct moe_err *e)
 {
+	const struct moe_layer_on on = moe_decoder_layer(d, layer);
+	float *h = rows_of(d, d->buf.h, part);
 	int rc;
 
-	TRY(norm(d, layer, part, e));
-	TRY(choose(d, layer, part, e));
+	TRY(moe_layer_norm(&on, h, rows_of(d, d->buf.x, part), part->rows, e));
+	TRY(choose(d, &on, part, e));
 	begin(d, layer, p, part, f);
 	f->under_way = true;
-	rc = shared_expert(d, layer, part, e);
+	rc = moe_layer_shared(&on, rows_of(d, d->buf.z, part), h, d->buf.inner + (size_t)part->row * (size_t)on.layer->ffn.shared_width,
+	                      d->buf.switches + part->row, part->rows, e);
 	if (rc != 0)
 		moe_ffn_cancel(d, f);
 	return rc;
@@ -258,27 +201,28 @@ bool moe_anyone_ended(const struct moe_pass *p, const struct moe_part *part)
 static int land(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_flight *f, bool *again,
                 struct moe_err *e)
 {
+	const struct moe_layer_on on = moe_decoder_layer(d, f->batch.layer);
+	struct moe_routed routed = {f->batch.layer, f->batch.k, f->batch.ids, f->batch.weights};
+
 	finish(d, f);
 	f->under_way = false;
 	*again = f->rc != 0 && judge(d, p, part, f);
 	if (!*again) {
-		report_routes(d, p, part, &f->batch);
+		moe_report_routes(d->on_route, d->ctx_route, p, part, &routed);
 		/* Rows of ended sequences hold anything; they go right after. */
-		TRY(add_up(d, f->batch.layer, part, e));
+		TRY(moe_layer_add_up(&on, rows_of(d, d->buf.x, part), rows_of(d, d->buf.y, part), rows_of(d, d->buf.z, part), part->rows, e));
 	}
 	return moe_anyone_ended(p, part) ? moe_drop_ended(d, p, part, e) : 0;
 }
 
 static int dense(struct moe_decoder *d, int layer, const struct moe_part *part, struct moe_err *e)
 {
-	const struct moe_backend_ops *op = d->b->ops;
-	const struct moe_ffn *f = &d->m->layers[layer].ffn;
-	float *y = rows_of(d, d->buf.y, part);
+	const struct moe_layer_on on = moe_decoder_layer(d, layer);
+	float *h = rows_of(d, d->buf.h, part), *x = rows_of(d, d->buf.x, part);
 
-	TRY(norm(d, layer, part, e));
-	TRY(op->ffn(d->b, NULL, y, rows_of(d, d->buf.h, part), part->rows, &d->w.layers[layer].ffn, f->act,
-	            d->buf.inner + (size_t)part->row * (size_t)f->width, e));
-	return op->add(d->b, NULL, rows_of(d, d->buf.x, part), y, (size_t)part->rows * (size_t)d->m->hidden, e);
+	TRY(moe_layer_norm(&on, h, x, part->rows, e));
+	return moe_layer_dense(&on, x, rows_of(d, d->buf.y, part), h,
+	                       d->buf.inner + (size_t)part->row * (size_t)on.layer->ffn.width, part->rows, e);
 }
 
 int moe_ffn_begin(struct moe_decoder *d, int layer, struct moe_pass *p, struct moe_part *part, struct moe_flight *f,

@@ -6,7 +6,9 @@
 #include "engine/private.h"
 #include "pool/pool.h"
 
-/* Sequences that go through the layers together.  The list stays as it is while a graph runs: one that ends has no more rows. */
+/* Sequences that go through the layers together.  While a graph runs the list stays as it is (one that ends has no more rows), no
+ * blocks are taken, and positions grow by the rows that were computed only: what others have published meanwhile is skipped between
+ * graphs. */
 struct moe_micro_batch {
 	struct moe_seq **seq;        /* [n] */
 	int n;
@@ -25,8 +27,13 @@ struct moe_pipeline_client {
 };
 
 struct moe_pipeline;
-/* Rows of a micro-batch in decode graphs: micro_batch sequences and c->chunk prompt rows, shared out over micro-batches. */
+/* Most micro-batches of a graph, and most sequences in one: those of c->offload, but that `zero` has a single one of all sequences. */
+int moe_pipeline_micro_batches(const struct moe_engine_config *c);
+int moe_pipeline_sequences(const struct moe_engine_config *c);
+/* Rows of a micro-batch in decode graphs: its sequences and c->chunk prompt rows, shared out over micro-batches. */
 int moe_pipeline_rows(const struct moe_engine_config *c);
+/* Whose memory the KV cache is in: the device's with resident, unless attention is on the CPU, and with zero if c->offload wants it. */
+bool moe_pipeline_kv_on_device(const struct moe_offload *o);
 /* KV positions (whole blocks of them) that the sequences of one micro-batch may come to together: what room for a KV cache on its way
  * is made for.  The engine keeps to it. */
 int64_t moe_pipeline_positions(const struct moe_model *m, const struct moe_engine_config *c);
@@ -35,7 +42,7 @@ int64_t moe_pipeline_positions(const struct moe_model *m, const struct moe_engin
 int moe_pipeline_plan(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
                       struct moe_engine_memory *out, struct moe_err *e);
 /* t: base and experts.  host: the engine's backend; kv: where the engine's KV cache lies (memory of the device if
- * c->offload->kv_on_device, else of the host).  Refuses with the numbers, before anything is taken, what the device cannot hold
+ * moe_pipeline_kv_on_device, else of the host).  Refuses with the numbers, before anything is taken, what the device cannot hold
  * (MOE_E_NOMEM: needed, available, what would fit). */
 int moe_pipeline_open(const struct moe_model *m, const struct moe_tensors *t, struct moe_backend *host, struct moe_kv *kv,
                       const struct moe_engine_config *c, const struct moe_pipeline_client *client, struct moe_pipeline **out,

@@ -191,7 +191,7 @@ int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *
 int moe_engine_fits(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t available,
                     struct moe_err *e);
 
-/* ---- decoder.c: one pass of the model over a step's rows ---- */
+/* ---- the rows of a step ---- */
 
 /* Rows row .. row + rows - 1, which are those of the pass's sequences first .. first + n - 1.  Layers work on parts, so that
  * one part's attention can run while another's experts are in flight. */
@@ -207,6 +207,66 @@ struct moe_pass {
 	struct moe_part part[2];     /* in the layers */
 	int n_parts;
 };
+
+/* ---- layer.c: what a layer computes, wherever its weights and rows lie ---- */
+
+/* Where: a backend's stream, with the layer's weights and vectors there. */
+struct moe_layer_on {
+	struct moe_backend *b;
+	struct moe_stream_q *q;
+	const struct moe_model *m;
+	const struct moe_layer *layer;
+	const struct moe_layer_weights *w;
+	const struct moe_layer_vectors *v;
+};
+struct moe_heads {
+	float *q, *k, *v;            /* [rows, heads * head_dim]; [rows, kv_heads * head_dim] */
+};
+/* Queries, keys and values of x[rows, H], rotated.  normed[rows, H] is overwritten. */
+int moe_layer_heads(const struct moe_layer_on *l, const struct moe_heads *h, const float *x, float *normed, const int32_t *positions,
+                    int rows, struct moe_err *e);
+/* x += O mixed, what attention gave.  h[rows, H] is overwritten. */
+int moe_layer_output(const struct moe_layer_on *l, float *x, const float *mixed, float *h, int rows, struct moe_err *e);
+/* h = norm(x), what the FFN sees. */
+int moe_layer_norm(const struct moe_layer_on *l, float *h, const float *x, int rows, struct moe_err *e);
+/* Every row's experts and their weights, in the host's memory when this returns. */
+struct moe_choice {
+	float *logits;               /* [rows, E] */
+	int32_t *ids;                /* [rows, k], the backend's, and so are weights */
+	float *weights;
+	int32_t *host_ids;
+	float *host_weights;
+};
+int moe_layer_choose(const struct moe_layer_on *l, const struct moe_choice *c, const float *h, int rows, struct moe_err *e);
+/* z = the shared expert of h, where the layer has one.  inner: [rows, its width]; switches: [rows]. */
+int moe_layer_shared(const struct moe_layer_on *l, float *z, const float *h, float *inner, float *switches, int rows,
+                     struct moe_err *e);
+/* x += routed y + shared z, the two added to each other first. */
+int moe_layer_add_up(const struct moe_layer_on *l, float *x, float *y, const float *z, int rows, struct moe_err *e);
+/* x += FFN(h) of a dense layer.  y[rows, H] and inner[rows, width] are overwritten. */
+int moe_layer_dense(const struct moe_layer_on *l, float *x, float *y, const float *h, float *inner, int rows, struct moe_err *e);
+
+/* Choices of a part's rows, for whoever asked to hear of them; fn NULL: nobody did. */
+struct moe_routed {
+	int layer, k;
+	const int32_t *ids;          /* [rows, k] */
+	const float *weights;
+};
+void moe_report_routes(moe_route_fn *fn, void *ctx, const struct moe_pass *p, const struct moe_part *part, const struct moe_routed *r);
+
+struct moe_head_on {
+	struct moe_backend *b;
+	struct moe_stream_q *q;
+	const struct moe_model *m;
+	const struct moe_matrix *head;
+	const float *final_norm;
+};
+/* logits[n, V] of rows[0..n) of x.  h[n, H] is overwritten. */
+int moe_head_logits(const struct moe_head_on *l, float *logits, float *h, const float *x, const int32_t *rows, int n,
+                    struct moe_err *e);
+
+/* ---- decoder.c: one pass of the model over a step's rows ---- */
+
 struct moe_decoder {
 	const struct moe_model *m;
 	struct moe_backend *b;
@@ -224,6 +284,7 @@ struct moe_decoder {
 	moe_route_fn *on_route;
 	void *ctx_route;
 };
+struct moe_layer_on moe_decoder_layer(const struct moe_decoder *d, int layer);
 int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,
                      struct moe_backend *b, struct moe_experts *x, const struct moe_engine_config *c,
                      const struct moe_engine_sizes *s, struct moe_err *e);
