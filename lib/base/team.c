@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -226,24 +227,30 @@ static void block_signals(sigset_t *old)
 	pthread_sigmask(SIG_BLOCK, &set, old);
 }
 
-static int start_workers(struct moe_team *t, struct moe_err *e)
+int moe_thread_start(void *(*fn)(void *), void *arg, pthread_t *out, struct moe_err *e)
 {
 	sigset_t old;
-	int err = 0;
+	int err;
 
 	block_signals(&old);
-	while (t->started < t->size - 1 && err == 0) {
+	err = pthread_create(out, NULL, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return err ? moe_fail(e, MOE_E_NOMEM, "cannot start a thread: %s", strerror(err)) : 0;
+}
+
+static int start_workers(struct moe_team *t, struct moe_err *e)
+{
+	int rc = 0;
+
+	while (t->started < t->size - 1 && rc == 0) {
 		struct worker *w = &t->workers[t->started];
 
 		*w = (struct worker){.team = t, .index = t->started + 1};
-		err = pthread_create(&w->thread, NULL, worker_main, w);
-		if (err == 0)
+		rc = moe_thread_start(worker_main, w, &w->thread, e);
+		if (rc == 0)
 			t->started++;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (err)
-		return moe_fail(e, MOE_E_NOMEM, "cannot start thread %d of %d", t->started + 2, t->size);
-	return 0;
+	return rc ? moe_fail_prefix(e, rc, "thread %d of %d", t->started + 2, t->size) : 0;
 }
 
 int moe_team_new(int threads, struct moe_team **out, struct moe_err *e)

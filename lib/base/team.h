@@ -2,9 +2,14 @@
 #ifndef MOE_BASE_TEAM_H
 #define MOE_BASE_TEAM_H
 
+#include <pthread.h>
 #include <stddef.h>
 
 #include "base/err.h"
+
+/* A thread of one's own, ended by pthread_join.  Like those of a team it leaves signals to the threads that expect them.  MOE_E_NOMEM:
+ * the system has no more. */
+int moe_thread_start(void *(*fn)(void *), void *arg, pthread_t *out, struct moe_err *e);
 
 struct moe_team;
 

@@ -1,0 +1,113 @@
+/* The executor in simulated time: to the nanosecond what playing the graph gives, whatever its threads do. */
+#include <math.h>
+
+#include "executor_rig.h"
+#include "plan/plan.h"
+
+static double seconds(void *ctx, const struct moe_task *t)
+{
+	(void)ctx;
+	return (double)((t->kind * 31 + t->layer * 17 + t->micro_batch * 7 + t->page * 5 + t->step + 40) % 11) / 3e3;
+}
+
+static void assert_as_played(const struct moe_graph *g, const struct moe_span *spans)
+{
+	struct moe_timeline t;
+	assert_int_equal(moe_play(g, seconds, NULL, &t, NULL), 0);
+	for (uint32_t i = 0; i < g->n; i++) {
+		assert_int_equal(spans[i].begin, (uint64_t)llround(t.begin[i] * 1e9));
+		assert_int_equal(spans[i].end, (uint64_t)llround(t.end[i] * 1e9));
+	}
+	moe_timeline_free(&t);
+}
+
+static void compare(struct moe_executor *x, struct moe_schedule_shape s)
+{
+	static const int micro_batches[] = {1, 2, 3, 7}, layers[] = {1, 2, 5};
+	static struct moe_span spans[RIG_MOST];
+	struct moe_graph g;
+	for (int i = 0; i < 4 * 3 * 2; i++) {
+		s.micro_batches = micro_batches[i % 4];
+		s.layers = layers[i / 4 % 3];
+		s.steps = 1 + 2 * (i / 12);
+		rig_build(&s, &g);
+		assert_true(g.n <= RIG_MOST);
+		assert_int_equal(moe_executor_run(x, &g, spans, NULL, NULL), 0);
+		assert_as_played(&g, spans);
+		moe_graph_free(&g);
+	}
+}
+
+static void simulated_time_is_played_time(void **state)
+{
+	struct moe_executor_config c = {.seconds = seconds};
+	struct moe_schedule_shape s;
+	struct moe_executor *x;
+	(void)state;
+	assert_int_equal(moe_executor_open(&c, &x, NULL), 0);
+	for (int n = 0; n < RIG_FLAVOURS; n++)
+		if (rig_flavour(n, &s))
+			compare(x, s);
+	moe_executor_close(x);
+}
+
+/* Tasks may do something too, on streams as well. */
+static void tasks_are_run_meanwhile(void **state)
+{
+	struct moe_schedule_shape s = {.schedule = MOE_SCHEDULE_FLEXGEN, .layers = 3, .micro_batches = 3, .steps = 2, .weights_move = true};
+	static struct moe_span spans[RIG_MOST];
+	struct rig_device d;
+	struct moe_graph g;
+	(void)state;
+	rig_device_open(&d);
+	struct rig_trial *r = rig_trial_open(&d);
+	moe_executor_close(r->x);
+	r->c.seconds = seconds;
+	assert_int_equal(moe_executor_open(&r->c, &r->x, NULL), 0);
+	rig_build(&s, &g);
+	rig_take(r, &g);
+	assert_int_equal(moe_executor_run(r->x, &g, spans, NULL, NULL), 0);
+	assert_int_equal(rig_ended(r), g.n);
+	assert_int_equal(r->wrong, 0);
+	assert_as_played(&g, spans);
+	moe_graph_free(&g);
+	rig_trial_close(r);
+}
+
+static double nonsense(void *ctx, const struct moe_task *t)
+{
+	return t->kind == MOE_TASK_HEAD ? *(const double *)ctx : 1;
+}
+
+static void durations_have_to_be_some(void **state)
+{
+	static const double bad[] = {-1, NAN, INFINITY, 1e300};
+	struct moe_schedule_shape s = {.schedule = MOE_SCHEDULE_ZERO, .layers = 1, .micro_batches = 1, .steps = 1, .weights_move = true};
+	struct moe_graph g;
+	(void)state;
+	rig_build(&s, &g);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		double takes = bad[i];
+		struct moe_executor_config c = {.seconds = nonsense, .ctx = &takes};
+		struct moe_executor *x;
+		struct moe_err e = MOE_ERR_INIT;
+		assert_int_equal(moe_executor_open(&c, &x, NULL), 0);
+		assert_int_equal(moe_executor_run(x, &g, NULL, NULL, &e), MOE_E_INPUT);
+		assert_int_equal(strncmp(e.msg, "head of step 0", 14), 0);
+		takes = 0;
+		assert_int_equal(moe_executor_run(x, &g, NULL, NULL, &e), 0);
+		moe_executor_close(x);
+	}
+	moe_graph_free(&g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(simulated_time_is_played_time),
+		cmocka_unit_test(tasks_are_run_meanwhile),
+		cmocka_unit_test(durations_have_to_be_some),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
