@@ -243,6 +243,22 @@ struct moe_experts {
 	/* the implementation's own fields follow */
 };
 
+/* A batch's pairs (row, expert) sorted by expert, so that each expert's weights are read once for all its rows. */
+struct moe_sorted_pairs {
+	struct moe_expert_group *groups; /* [n_groups], ascending experts; room for all */
+	int n_groups, experts;
+	int32_t *count;              /* [experts] to work in */
+	int32_t *x_row, *slot;       /* [pairs]: a sorted pair's row; [rows, k]: where the row's pairs went, for combine */
+	float *weight;               /* [pairs] */
+};
+/* The host's memory that it takes; false: that overflows.  moe_sorted_pairs_free frees. */
+bool moe_sorted_pairs_bytes(int experts, int pairs, size_t *bytes);
+int moe_sorted_pairs_new(struct moe_sorted_pairs *s, int experts, int pairs, struct moe_err *e);
+void moe_sorted_pairs_free(struct moe_sorted_pairs *s);
+/* ids, weights [rows, k], ids below the w[experts] that there are.  Rows with skip[row] set have no pairs; NULL: all have. */
+void moe_sort_pairs(struct moe_sorted_pairs *s, const int32_t *ids, const float *weights, int rows, int k, const uint8_t *skip,
+                    const struct moe_expert_weights *w);
+
 /* Experts computed here by a backend, from tensors that stay the caller's.  has[layer * max_experts + expert] says which are
  * to be bound (NULL: all); an expert that is not held fails the rows that need it.  max_rows: most rows of a batch. */
 int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,

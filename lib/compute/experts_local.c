@@ -26,10 +26,7 @@ struct local {
 	struct failure failures[MAX_FAILURES];
 
 	/* For one batch of up to max_rows * max_k pairs. */
-	struct moe_expert_group *groups; /* [max_experts] */
-	int32_t *count;              /* [max_experts + 1] */
-	int32_t *x_row, *slot;       /* [pairs] */
-	float *weight;               /* [pairs] */
+	struct moe_sorted_pairs sorted;
 	float *parts, *scratch;      /* [pairs, H], [pairs, I]; the backend's */
 };
 
@@ -57,13 +54,14 @@ static int max_width(const struct moe_model *m)
 
 size_t moe_experts_local_bytes(const struct moe_model *m, int max_rows)
 {
-	size_t pairs = (size_t)max_rows * (size_t)max_k(m), experts = (size_t)moe_model_max_experts(m);
-	size_t per_pair = sizeof(float) * ((size_t)m->hidden + (size_t)max_width(m) + 1) + 2 * sizeof(int32_t);
-	size_t bytes, more;
+	size_t experts = (size_t)moe_model_max_experts(m), per_pair = sizeof(float) * ((size_t)m->hidden + (size_t)max_width(m));
+	size_t weights = sizeof(struct local) + (size_t)m->n_layers * experts * sizeof(struct moe_expert_weights);
+	int64_t pairs = (int64_t)max_rows * max_k(m); /* counted in int32 */
+	size_t bytes, sorted;
 
-	more = sizeof(struct local) + experts * (sizeof(struct moe_expert_group) + sizeof(int32_t)) +
-	       (size_t)m->n_layers * experts * sizeof(struct moe_expert_weights);
-	if (!moe_mul_size(pairs, per_pair, &bytes) || !moe_add_size(bytes, more, &bytes))
+	if (pairs > INT32_MAX || !moe_sorted_pairs_bytes((int)experts, (int)pairs, &sorted) ||
+	    !moe_mul_size((size_t)pairs, per_pair, &bytes) || !moe_add_size(bytes, sorted, &bytes) ||
+	    !moe_add_size(bytes, weights, &bytes))
 		return SIZE_MAX;
 	return bytes;
 }
@@ -121,43 +119,16 @@ static int mark_missing(const struct local *x, const struct moe_batch *b, struct
 	return rc;
 }
 
-/* Sort the pairs of good rows by expert; returns the number of groups.  slot[i, j]: where the row's pair went. */
-static int sort_pairs(struct local *x, const struct moe_batch *b)
-{
-	int32_t *next = x->count; /* first the counts, then where an expert's next pair goes */
-	int n_groups = 0, at = 0;
-
-	memset(next, 0, (size_t)x->max_experts * sizeof *next);
-	for (int i = 0; i < b->rows * b->k; i++)
-		next[b->ids[i]] += !b->failed[i / b->k];
-	for (int id = 0; id < x->max_experts; id++) {
-		int pairs = next[id];
-
-		next[id] = at;
-		if (pairs > 0)
-			x->groups[n_groups++] = (struct moe_expert_group){*held(x, b->layer, id), at, pairs};
-		at += pairs;
-	}
-	for (int i = 0; i < b->rows * b->k; i++) {
-		int p = b->failed[i / b->k] ? 0 : next[b->ids[i]]++; /* a failed row adds up something, it does not matter what */
-
-		x->slot[i] = p;
-		if (b->failed[i / b->k])
-			continue;
-		x->x_row[p] = i / b->k;
-		x->weight[p] = b->weights[i];
-	}
-	return n_groups;
-}
-
 static int compute_batch(struct local *x, const struct moe_batch *b, struct moe_err *e)
 {
 	const struct moe_backend_ops *ops = x->b->ops;
-	int n_groups = sort_pairs(x, b), rc;
+	struct moe_sorted_pairs *s = &x->sorted;
+	int rc;
 
-	rc = ops->experts(x->b, NULL, x->parts, b->x, x->groups, n_groups, x->x_row, x->weight,
+	moe_sort_pairs(s, b->ids, b->weights, b->rows, b->k, b->failed, &x->weights[(size_t)b->layer * (size_t)x->max_experts]);
+	rc = ops->experts(x->b, NULL, x->parts, b->x, s->groups, s->n_groups, s->x_row, s->weight,
 	                  x->model.layers[b->layer].ffn.act, x->scratch, e);
-	rc = rc ? rc : ops->combine(x->b, NULL, b->y, x->parts, x->slot, b->rows, b->k, x->model.hidden, e);
+	rc = rc ? rc : ops->combine(x->b, NULL, b->y, x->parts, s->slot, b->rows, b->k, x->model.hidden, e);
 	rc = rc ? rc : ops->sync(x->b, NULL, e);
 	return rc ? rc : moe_tensors_check(x->tensors, e);
 }
@@ -241,12 +212,8 @@ static void local_close(struct moe_experts *base)
 		return;
 	x->b->ops->release(x->b, x->parts);
 	x->b->ops->release(x->b, x->scratch);
+	moe_sorted_pairs_free(&x->sorted);
 	free(x->weights);
-	free(x->groups);
-	free(x->count);
-	free(x->x_row);
-	free(x->slot);
-	free(x->weight);
 	free(x);
 }
 
@@ -287,14 +254,10 @@ static int allocate(struct local *x, struct moe_err *e)
 	int rc;
 
 	x->weights = moe_calloc((size_t)x->model.n_layers * experts, sizeof *x->weights, "experts", e);
-	x->groups = moe_calloc(experts, sizeof *x->groups, "experts", e);
-	x->count = moe_calloc(experts, sizeof *x->count, "experts", e);
-	x->x_row = moe_calloc(pairs, sizeof *x->x_row, "batch", e);
-	x->slot = moe_calloc(pairs, sizeof *x->slot, "batch", e);
-	x->weight = moe_calloc(pairs, sizeof *x->weight, "batch", e);
-	if (!x->weights || !x->groups || !x->count || !x->x_row || !x->slot || !x->weight)
+	if (!x->weights)
 		return MOE_E_NOMEM;
-	rc = ops->alloc(x->b, pairs * (size_t)x->model.hidden * sizeof(float), &parts, e);
+	rc = moe_sorted_pairs_new(&x->sorted, x->max_experts, (int)pairs, e);
+	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)x->model.hidden * sizeof(float), &parts, e);
 	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)max_width(&x->model) * sizeof(float), &scratch, e);
 	x->parts = parts;
 	x->scratch = scratch;
@@ -307,8 +270,7 @@ int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const 
 	struct local *x;
 	int rc;
 
-	/* Pairs are counted in int32. */
-	if (max_rows < 1 || (int64_t)max_rows * max_k(m) > INT32_MAX || moe_experts_local_bytes(m, max_rows) == SIZE_MAX)
+	if (max_rows < 1 || moe_experts_local_bytes(m, max_rows) == SIZE_MAX)
 		return moe_fail(e, MOE_E_RANGE, "%d rows a batch: not possible", max_rows);
 	x = moe_calloc(1, sizeof *x, "experts", e);
 	if (!x)
@@ -355,16 +317,17 @@ static int check_pairs(const struct local *x, const struct moe_pairs *p, struct 
 int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p, struct moe_err *e)
 {
 	struct local *x = (struct local *)local;
+	struct moe_expert_group *groups = x->sorted.groups;
 	int n_groups = 0, rc = check_pairs(x, p, e);
 
 	if (rc)
 		return rc;
 	for (int i = 0; i < p->n; i++) {
 		if (i == 0 || p->expert[i] != p->expert[i - 1])
-			x->groups[n_groups++] = (struct moe_expert_group){*held(x, p->layer, p->expert[i]), i, 0};
-		x->groups[n_groups - 1].pairs++;
+			groups[n_groups++] = (struct moe_expert_group){*held(x, p->layer, p->expert[i]), i, 0};
+		groups[n_groups - 1].pairs++;
 	}
-	rc = x->b->ops->experts(x->b, NULL, p->y, p->x, x->groups, n_groups, p->row, p->weight,
+	rc = x->b->ops->experts(x->b, NULL, p->y, p->x, groups, n_groups, p->row, p->weight,
 	                        x->model.layers[p->layer].ffn.act, x->scratch, e);
 	rc = rc ? rc : x->b->ops->sync(x->b, NULL, e);
 	return rc ? rc : moe_tensors_check(x->tensors, e);
