@@ -77,6 +77,10 @@ enum moe_overlap { MOE_OVERLAP_AUTO, MOE_OVERLAP_ON, MOE_OVERLAP_OFF };
 struct moe_span {
 	uint64_t begin, end;
 };
+/* The spans of a graph's tasks as a timeline (plan/plan.h) that begins with the first of them: how busy each lane was, and what can be
+ * drawn.  moe_timeline_free. */
+struct moe_timeline;
+int moe_spans_timeline(const struct moe_graph *g, const struct moe_span *spans, struct moe_timeline *out, struct moe_err *e);
 /* A model whose weights or KV cache do not all lie on the device that computes: sequences go through it in micro-batches, by a
  * schedule (schedule.h).  The answers are those of the plain decoder, bit by bit, whatever the schedule, micro-batches and shares. */
 struct moe_offload {

@@ -292,14 +292,26 @@ struct moe_timeline {
 };
 /* MOE_E_INPUT: a duration that is no number or below 0; MOE_E_NOMEM. */
 int moe_play(const struct moe_graph *g, moe_task_seconds *seconds, void *ctx, struct moe_timeline *out, struct moe_err *e);
+/* Room for the tasks' begins and ends, to be filled by who knows them from elsewhere; and the rest from these. */
+int moe_timeline_new(const struct moe_graph *g, struct moe_timeline *out, struct moe_err *e);
+void moe_timeline_sum(const struct moe_graph *g, struct moe_timeline *t);
 void moe_timeline_free(struct moe_timeline *t);
-/* Build the graph of an execution's schedule for `steps` decode steps, or for the prefill of its batch (steps 1; more: that
- * many batches), and play it.  Durations are moe_predict's: every term of a layer's lane is shared out evenly over the tasks
+/* The graph of an execution's schedule for `steps` decode steps, or for the prefill of its batch (steps 1; more: that many
+ * batches).  All of moe_predict's and moe_schedule_build's errors.  *g is the caller's to free. */
+int moe_execution_graph(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
+                        struct moe_err *e);
+/* How long the tasks of a graph take.  Durations are moe_predict's: every term of a layer's lane is shared out evenly over the tasks
  * that it is made of, so that in a layer tasks and prediction add up to the same on every lane.  (With hidden states that move
  * in prefill, the first layer fetches none and the last stores none.)  What copies take from the host's memory is part of what the
  * CPU computes; where it computes nothing, it is left out.  Paper variant: the paper's terms.
- * MOE_E_UNSUPPORTED: the prediction has a term for which the schedule has no task, such as a KV cache on disk; and all of
- * moe_predict's and moe_schedule_build's errors.  Both *g and *out are the caller's to free. */
+ * g: of that schedule and model; micro-batches, pages and steps may be others than moe_execution_graph's.  It is not needed afterwards.
+ * MOE_E_UNSUPPORTED: the prediction has a term for which the graph has no task, such as a KV cache on disk. */
+struct moe_durations;
+int moe_durations_new(const struct moe_setting *s, const struct moe_execution *x, const struct moe_graph *g, struct moe_durations **out,
+                      struct moe_err *e);
+double moe_durations_seconds(void *durations, const struct moe_task *t); /* a moe_task_seconds; several threads may ask at once */
+void moe_durations_free(struct moe_durations *d); /* NULL is fine */
+/* All three: the graph, its durations, played.  Both *g and *out are the caller's to free. */
 int moe_simulate(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
                  struct moe_timeline *out, struct moe_err *e);
 /* Chrome's trace format (chrome://tracing, Perfetto): one process, a thread per lane, times in microseconds; every task has

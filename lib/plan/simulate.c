@@ -10,8 +10,7 @@
 struct layer_seconds {
 	double of[MOE_TASK_KINDS];
 };
-struct durations {
-	const struct moe_setting *s;
+struct moe_durations {
 	struct moe_schedule_shape shape;
 	bool has[MOE_TASK_KINDS];    /* kinds of which the graph has tasks */
 	bool cpu_computes;
@@ -19,9 +18,9 @@ struct durations {
 	double embed, head;          /* of one micro-batch */
 };
 
-static double task_seconds(void *ctx, const struct moe_task *t)
+double moe_durations_seconds(void *durations, const struct moe_task *t)
 {
-	const struct durations *d = ctx;
+	const struct moe_durations *d = durations;
 
 	if (t->kind == MOE_TASK_EMBED)
 		return d->embed;
@@ -31,7 +30,7 @@ static double task_seconds(void *ctx, const struct moe_task *t)
 /* ---- terms become tasks ---- */
 
 /* Of which tasks a term of a lane is made. */
-static enum moe_task_kind kind_of(const struct durations *d, enum moe_lane lane, const char *term)
+static enum moe_task_kind kind_of(const struct moe_durations *d, enum moe_lane lane, const char *term)
 {
 	bool down = lane == MOE_LANE_H2D;
 
@@ -51,14 +50,14 @@ static enum moe_task_kind kind_of(const struct durations *d, enum moe_lane lane,
 	return strcmp(term, "qkv") == 0 && lane == MOE_LANE_D2H ? MOE_TASK_STORE_QKV : MOE_TASK_KINDS;
 }
 
-static int tasks_in_layer(const struct durations *d, enum moe_task_kind k)
+static int tasks_in_layer(const struct moe_durations *d, enum moe_task_kind k)
 {
 	if (k == MOE_TASK_READ_WEIGHTS || k == MOE_TASK_PIN_WEIGHTS || k == MOE_TASK_LOAD_WEIGHTS)
 		return d->shape.pages;
 	return k == MOE_TASK_EXPERTS && d->shape.schedule == MOE_SCHEDULE_COALESCED ? 1 : d->shape.micro_batches;
 }
 
-static int share_out(const struct durations *d, enum moe_lane lane, const struct moe_term *term, struct layer_seconds *out,
+static int share_out(const struct moe_durations *d, enum moe_lane lane, const struct moe_term *term, struct layer_seconds *out,
                      struct moe_err *e)
 {
 	enum moe_task_kind k = kind_of(d, lane, term->name);
@@ -75,7 +74,7 @@ static int share_out(const struct durations *d, enum moe_lane lane, const struct
 	return 0;
 }
 
-static int share_out_layer(const struct durations *d, const struct moe_layer_time *t, struct layer_seconds *out, struct moe_err *e)
+static int share_out_layer(const struct moe_durations *d, const struct moe_layer_time *t, struct layer_seconds *out, struct moe_err *e)
 {
 	int rc = 0;
 
@@ -88,7 +87,7 @@ static int share_out_layer(const struct durations *d, const struct moe_layer_tim
 /* ---- durations of both variants ---- */
 
 /* The paper has one layer for all, and neither embedding nor head. */
-static int paper_durations(struct durations *d, const struct moe_layer_time *t, struct moe_err *e)
+static int paper_durations(struct moe_durations *d, const struct moe_layer_time *t, struct moe_err *e)
 {
 	int rc = 0;
 
@@ -97,7 +96,7 @@ static int paper_durations(struct durations *d, const struct moe_layer_time *t, 
 	return rc;
 }
 
-static int full_durations(struct durations *d, const struct plan_pass *p, struct moe_err *e)
+static int full_durations(struct moe_durations *d, const struct plan_pass *p, struct moe_err *e)
 {
 	int rc = 0;
 
@@ -134,7 +133,7 @@ static void shape_of(const struct moe_setting *s, const struct moe_execution *x,
 	out->experts_on_cpu = resident && x->ffn_on == p->host;
 }
 
-static void note_kinds(struct durations *d, const struct moe_graph *g)
+static void note_kinds(struct moe_durations *d, const struct moe_graph *g)
 {
 	for (uint32_t i = 0; i < g->n; i++) {
 		d->has[g->tasks[i].kind] = true;
@@ -142,24 +141,12 @@ static void note_kinds(struct durations *d, const struct moe_graph *g)
 	}
 }
 
-static int play(const struct moe_setting *s, const struct plan_pass *p, const struct moe_prediction *predicted, const struct moe_graph *g,
-                struct moe_timeline *out, struct moe_err *e)
+static int fill(struct moe_durations *d, const struct moe_setting *s, const struct plan_pass *p, const struct moe_prediction *predicted,
+                struct moe_err *e)
 {
-	struct durations d = {.s = s, .shape = g->shape};
-	int rc;
-
-	note_kinds(&d, g);
-	d.layers = moe_calloc((size_t)g->shape.layers, sizeof *d.layers, "durations of layers", e);
-	if (!d.layers)
-		return MOE_E_NOMEM;
 	if (s->variant == MOE_VARIANT_PAPER)
-		rc = paper_durations(&d, p->prefill ? &predicted->prefill : &predicted->decode, e);
-	else
-		rc = full_durations(&d, p, e);
-	if (!rc)
-		rc = moe_play(g, task_seconds, &d, out, e);
-	free(d.layers);
-	return rc;
+		return paper_durations(d, p->prefill ? &predicted->prefill : &predicted->decode, e);
+	return full_durations(d, p, e);
 }
 
 /* Its terms do not depend on the schedule; they are those of its own and of FlexGen's. */
@@ -168,29 +155,84 @@ static bool in_paper(enum moe_schedule s)
 	return s == MOE_SCHEDULE_CGOPIPE || s == MOE_SCHEDULE_FLEXGEN || s == MOE_SCHEDULE_FLEXGEN_C;
 }
 
-int moe_simulate(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
-                 struct moe_timeline *out, struct moe_err *e)
+static int predict(const struct moe_setting *s, const struct moe_execution *x, bool prefill, struct moe_prediction *out, struct plan_pass *p,
+                   struct moe_err *e)
+{
+	int rc;
+
+	if (s->variant == MOE_VARIANT_PAPER && !in_paper(x->schedule))
+		return moe_fail(e, MOE_E_UNSUPPORTED, "the paper's model does not say how long tasks of schedule %s take", moe_schedule_name(x->schedule));
+	rc = moe_predict(s, x, out, e);
+	if (rc)
+		return rc;
+	if (prefill)
+		plan_pass_prefill(s, x, p);
+	else
+		plan_pass_decode(s, x, p);
+	return 0;
+}
+
+int moe_execution_graph(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
+                        struct moe_err *e)
 {
 	struct moe_schedule_shape shape;
 	struct moe_prediction predicted;
 	struct plan_pass p;
-	int rc;
+	int rc = predict(s, x, prefill, &predicted, &p, e);
 
 	*g = (struct moe_graph){.n = 0};
-	*out = (struct moe_timeline){.makespan = 0};
-	if (s->variant == MOE_VARIANT_PAPER && !in_paper(x->schedule))
-		return moe_fail(e, MOE_E_UNSUPPORTED, "the paper's model does not say how long tasks of schedule %s take", moe_schedule_name(x->schedule));
-	rc = moe_predict(s, x, &predicted, e);
 	if (rc)
 		return rc;
-	if (prefill)
-		plan_pass_prefill(s, x, &p);
-	else
-		plan_pass_decode(s, x, &p);
 	shape_of(s, x, &predicted, &p, &shape);
 	shape.steps = steps;
-	rc = moe_schedule_build(&shape, g, e);
-	rc = rc ? rc : play(s, &p, &predicted, g, out, e);
+	return moe_schedule_build(&shape, g, e);
+}
+
+int moe_durations_new(const struct moe_setting *s, const struct moe_execution *x, const struct moe_graph *g, struct moe_durations **out,
+                      struct moe_err *e)
+{
+	struct moe_prediction predicted;
+	struct moe_durations *d;
+	struct plan_pass p;
+	int rc;
+
+	if (g->shape.schedule != x->schedule || g->shape.layers != s->model->n_layers)
+		return moe_fail(e, MOE_E_INPUT, "a graph of schedule %s and %d layers is none of %s and %d", moe_schedule_name(g->shape.schedule),
+		                g->shape.layers, moe_schedule_name(x->schedule), s->model->n_layers);
+	rc = predict(s, x, g->shape.prefill, &predicted, &p, e);
+	if (rc)
+		return rc;
+	d = moe_calloc(1, sizeof *d, "durations of tasks", e);
+	if (!d)
+		return MOE_E_NOMEM;
+	d->shape = g->shape;
+	note_kinds(d, g);
+	d->layers = moe_calloc((size_t)g->shape.layers, sizeof *d->layers, "durations of layers", e);
+	rc = d->layers ? fill(d, s, &p, &predicted, e) : MOE_E_NOMEM;
+	if (rc)
+		moe_durations_free(d);
+	else
+		*out = d;
+	return rc;
+}
+
+void moe_durations_free(struct moe_durations *d)
+{
+	if (d)
+		free(d->layers);
+	free(d);
+}
+
+int moe_simulate(const struct moe_setting *s, const struct moe_execution *x, bool prefill, int steps, struct moe_graph *g,
+                 struct moe_timeline *out, struct moe_err *e)
+{
+	struct moe_durations *d = NULL;
+	int rc = moe_execution_graph(s, x, prefill, steps, g, e);
+
+	*out = (struct moe_timeline){.makespan = 0};
+	rc = rc ? rc : moe_durations_new(s, x, g, &d, e);
+	rc = rc ? rc : moe_play(g, moe_durations_seconds, d, out, e);
+	moe_durations_free(d);
 	if (rc)
 		moe_graph_free(g);
 	return rc;

@@ -74,6 +74,76 @@ static void tasks_are_run_meanwhile(void **state)
 	rig_trial_close(r);
 }
 
+/* A virtual device: the durations that the model predicts, and a timeline as the simulator's. */
+static void predictions_are_run(void **state)
+{
+	const struct moe_execution x = {.schedule = MOE_SCHEDULE_CGOPIPE, .batch = 12, .micro_batch = 3, .prefill_micro_batch = 3, .attention_on = 1,
+		.weights = {0, 1}, .kv = {0, 1}};
+	static struct moe_span spans[RIG_MOST];
+	struct moe_timeline played, ran;
+	struct moe_durations *d;
+	struct moe_executor *ex;
+	struct moe_fleet fleet;
+	struct moe_model m;
+	struct moe_graph g;
+	(void)state;
+	assert_int_equal(moe_hardware_named("t4", &fleet, NULL), 0);
+	assert_int_equal(moe_named_model("mixtral-8x7b", &m, NULL), 0);
+	const struct moe_setting s = {.model = &m, .hardware = &fleet.hosts[0], .workload = {"", 64, 64, 16, false}, .quants = MOE_QUANTS_INIT, .kv_bytes = 2};
+	for (int prefill = 0; prefill < 2; prefill++) {
+		assert_int_equal(moe_simulate(&s, &x, prefill, 2, &g, &played, NULL), 0);
+		assert_int_equal(moe_durations_new(&s, &x, &g, &d, NULL), 0);
+		const struct moe_executor_config c = {.seconds = moe_durations_seconds, .ctx = d};
+		assert_int_equal(moe_executor_open(&c, &ex, NULL), 0);
+		assert_int_equal(moe_executor_run(ex, &g, spans, NULL, NULL), 0);
+		assert_int_equal(moe_spans_timeline(&g, spans, &ran, NULL), 0);
+		assert_true(fabs(ran.makespan - played.makespan) < 1e-8);
+		assert_true(fabs(ran.step_seconds - played.step_seconds) < 1e-8);
+		for (int l = 0; l < MOE_LANES; l++)
+			assert_true(fabs(ran.busy[l] - played.busy[l]) < 1e-9 * g.n);
+		moe_executor_close(ex);
+		moe_durations_free(d);
+		moe_timeline_free(&ran);
+		moe_timeline_free(&played);
+		moe_graph_free(&g);
+	}
+	moe_model_free(&m);
+	moe_fleet_free(&fleet);
+}
+
+/* Durations are those of one schedule and model. */
+static void another_graph_has_no_durations(void **state)
+{
+	const struct moe_execution x = {.schedule = MOE_SCHEDULE_CGOPIPE, .batch = 12, .micro_batch = 3, .prefill_micro_batch = 3, .attention_on = 1,
+		.weights = {0, 1}, .kv = {0, 1}};
+	struct moe_schedule_shape shape = {.schedule = MOE_SCHEDULE_FLEXGEN, .layers = 32, .micro_batches = 2, .steps = 1, .weights_move = true};
+	struct moe_durations *d;
+	struct moe_fleet fleet;
+	struct moe_model m;
+	struct moe_graph g;
+	(void)state;
+	assert_int_equal(moe_hardware_named("t4", &fleet, NULL), 0);
+	assert_int_equal(moe_named_model("mixtral-8x7b", &m, NULL), 0);
+	const struct moe_setting s = {.model = &m, .hardware = &fleet.hosts[0], .workload = {"", 64, 64, 16, false}, .quants = MOE_QUANTS_INIT, .kv_bytes = 2};
+	rig_build(&shape, &g);
+	assert_int_equal(moe_durations_new(&s, &x, &g, &d, NULL), MOE_E_INPUT);
+	moe_graph_free(&g);
+	shape.schedule = MOE_SCHEDULE_CGOPIPE;
+	shape.layers = 31;
+	rig_build(&shape, &g);
+	assert_int_equal(moe_durations_new(&s, &x, &g, &d, NULL), MOE_E_INPUT);
+	moe_graph_free(&g);
+	shape.layers = 32;
+	shape.micro_batches = 5;
+	rig_build(&shape, &g);
+	assert_int_equal(moe_durations_new(&s, &x, &g, &d, NULL), 0);
+	assert_true(moe_durations_seconds(d, &g.tasks[0]) > 0);
+	moe_durations_free(d);
+	moe_graph_free(&g);
+	moe_model_free(&m);
+	moe_fleet_free(&fleet);
+}
+
 static double nonsense(void *ctx, const struct moe_task *t)
 {
 	return t->kind == MOE_TASK_HEAD ? *(const double *)ctx : 1;
@@ -106,6 +176,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(simulated_time_is_played_time),
 		cmocka_unit_test(tasks_are_run_meanwhile),
+		cmocka_unit_test(predictions_are_run),
+		cmocka_unit_test(another_graph_has_no_durations),
 		cmocka_unit_test(durations_have_to_be_some),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
