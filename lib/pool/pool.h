@@ -26,6 +26,7 @@ struct moe_pager_config {
 	                              * pages know nothing of experts */
 	bool from_disk;              /* what moves stays in the file: moe_pager_read brings a page into memory first */
 	bool pinned;                 /* what moves lies in pinned memory (from_disk: is read into the pinned relay): no moe_pager_pin */
+	enum moe_quant quant;        /* of a plan without tensors: what the experts are in; else not looked at */
 };
 /* Bytes. */
 struct moe_pager_sizes {
@@ -34,13 +35,20 @@ struct moe_pager_sizes {
 	size_t pinned;               /* on the host: the relay, one layer; or, pinned and not from_disk, all that moves */
 	size_t staging;              /* on the host: one layer, from_disk and not pinned */
 	size_t layer;                /* what moves of the layer that moves most */
+	size_t page;                 /* the largest page */
 	size_t all;                  /* all routed experts */
 	int resident_experts, moved_experts; /* counted over the layers */
 };
-/* Without taking any.  tensors may be NULL for a model whose experts are all of quant q in its kernels' layout: a plan before there are
- * any.  MOE_E_RANGE: a share outside 0 to 1, pages below 1; MOE_E_NOMEM: sums overflow. */
+/* What moe_pager_open takes of the device and of the host, to the byte, without taking any; c->device may be NULL.  An expert's matrices
+ * begin at multiples of 64, so sizes count up to that.  tensors may be NULL for a model whose experts are all of c->quant in its kernels'
+ * layout: a plan before there are any.  MOE_E_RANGE: a share outside 0 to 1, pages below 1; MOE_E_UNSUPPORTED: weights that kernels cannot
+ * read as they lie (moe_source_tensors makes them); MOE_E_NOMEM: sums overflow. */
 int moe_pager_plan(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_pager_config *c,
                    struct moe_pager_sizes *out, struct moe_err *e);
+/* The largest share, a number of experts divided by all of them, with which resident experts and slots fit into so many bytes of the
+ * device; c->resident is not looked at.  MOE_E_RANGE with the numbers: none does. */
+int moe_pager_share_for(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_pager_config *c,
+                        size_t device_bytes, double *share, struct moe_err *e);
 
 /* Takes the memory and brings the resident experts (and pinned ones) where they belong.  model, tensors and device stay the caller's
  * and outlive the pager.  MOE_E_NOMEM with the numbers; then nothing stays taken. */
@@ -51,9 +59,10 @@ void moe_pager_close(struct moe_pager *p);
 
 /* The stations of a page, in their order; which of them there are follows from the config.  Each overwrites the same page of the layer
  * before in what it fills; schedule.h says when it may.  Different pages and stations may be worked on by different threads at once.
- * A layer that moves less than others has shorter pages, down to none.
- *   read   file -> staging, or -> relay when pinned.  MOE_E_IO names a file that was cut short.
- *   pin    staging, or the tensors' memory -> relay
+ * A layer that moves less than others has its last pages shorter, down to none.  MOE_E_RANGE: no such layer, page, slot or station.
+ *   read   file -> staging, or -> relay when pinned.  The kernel is told which page comes next and that this one may go first when
+ *          memory is short.  MOE_E_IO names a file that was cut short.
+ *   pin    staging, or the tensors' memory (MOE_E_IO as above) -> relay
  *   load   relay, or pinned memory -> slot 0 or 1 of the device, by a copy on q that may be under way afterwards */
 int moe_pager_read(struct moe_pager *p, int layer, int page, struct moe_err *e);
 int moe_pager_pin(struct moe_pager *p, int layer, int page, struct moe_err *e);
