@@ -189,6 +189,10 @@ struct moe_device_config {
  * has done what is before them; its team is its own.  MOE_E_INPUT: no such device's name; MOE_E_UNSUPPORTED: built without CUDA, or no such
  * GPU here, or one that lacks what the numerics need. */
 int moe_device_open(const struct moe_device_config *c, struct moe_backend **out, struct moe_err *e);
+/* Is it the form of a device's name?  MOE_E_RANGE, in the words of --device: no. */
+int moe_device_check(const char *device, struct moe_err *e);
+/* The kind of products on that device (any but "auto") in a numerics id: MOE_KIND_CUDA where their bits are not the CPU's. */
+enum moe_kind moe_device_kind(const char *device, enum moe_activation a);
 /* "cpu (avx512vnni, 2 threads, 512.0 MiB, 2.0 GiB/s)", "cuda:0 (NVIDIA H200, sm_90, 16.0 GiB of 139.8)": buf of 160 bytes; returns buf. */
 const char *moe_device_text(struct moe_backend *b, char *buf);
 

@@ -563,6 +563,9 @@ struct moe_policy {
 };
 /* policy.json, moe-policy(5): schema first, inputs echoed, the policy and what is expected of it, the placement. */
 int moe_policy_write(const struct moe_policy *p, struct moe_buf *out, struct moe_err *e);
+/* Does what moves lie in pinned memory for good, as the model counts it for this schedule ("pinned" of "policy")?  Else it goes through a
+ * pinned relay. */
+bool moe_schedule_pins(enum moe_schedule s);
 /* The part "policy" of one: levels by their names in h, shares that add up.  MOE_E_MISSING: it has no such part. */
 int moe_execution_from_json(const struct moe_json *policy, const char *what, const struct moe_hardware *h,
                             struct moe_execution *out, struct moe_err *e);

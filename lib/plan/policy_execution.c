@@ -6,6 +6,11 @@
 #define MOST_SEQUENCES 1e9
 #define SHARES_OFF 1e-6 /* that shares may be from 1, written by hand */
 
+bool moe_schedule_pins(enum moe_schedule s)
+{
+	return s == MOE_SCHEDULE_FLEXGEN || s == MOE_SCHEDULE_FLEXGEN_C || s == MOE_SCHEDULE_ZERO;
+}
+
 static int read_schedule(const struct moe_json *o, struct moe_execution *x, struct moe_err *e)
 {
 	const char *name = NULL;

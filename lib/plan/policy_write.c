@@ -151,7 +151,7 @@ static void write_execution(const struct moe_setting *s, const struct moe_execut
 {
 	static const char *const known[] = {
 		"variant", "schedule", "batch", "micro_batch", "micro_batches", "prefill_micro_batch", "attention_on", "ffn_on",
-		"weights", "kv", "quants", "kv_bytes", NULL,
+		"weights", "kv", "pinned", "quants", "kv_bytes", NULL,
 	};
 
 	moe_jw_key(w, "policy");
@@ -167,6 +167,10 @@ static void write_execution(const struct moe_setting *s, const struct moe_execut
 	put_str(w, "ffn_on", s->hardware->levels[x->ffn_on].name);
 	write_shares(s->hardware, "weights", x->weights, w);
 	write_shares(s->hardware, "kv", x->kv, w);
+	if (x->schedule != MOE_SCHEDULE_RESIDENT) {
+		moe_jw_key(w, "pinned");
+		moe_jw_bool(w, moe_schedule_pins(x->schedule));
+	}
 	write_quants(&s->quants, w);
 	put_int(w, "kv_bytes", s->kv_bytes);
 	keep_unknown(w, before, known);
