@@ -124,7 +124,9 @@ uint64_t moe_attention_parameters(const struct moe_attention *a, int hidden);
 double moe_attention_operations(const struct moe_attention *a);
 size_t moe_model_kv_bytes_per_token(const struct moe_model *m, size_t element); /* all layers, K and V */
 int moe_model_moe_layers(const struct moe_model *m);
-int moe_model_max_experts(const struct moe_model *m);
+int moe_model_max_experts(const struct moe_model *m); /* of a layer; 0: there are none */
+int moe_model_max_top_k(const struct moe_model *m);
+int moe_model_max_expert_width(const struct moe_model *m);
 /* Bytes of one expert's three matrices at `element` bytes a weight; parameters: element = 1. */
 uint64_t moe_model_expert_size(const struct moe_model *m, int layer, uint64_t element);
 uint64_t moe_model_parameters(const struct moe_model *m, bool active_only); /* active: of one token, the whole embedding too */

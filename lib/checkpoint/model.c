@@ -53,6 +53,26 @@ int moe_model_max_experts(const struct moe_model *m)
 	return most;
 }
 
+int moe_model_max_top_k(const struct moe_model *m)
+{
+	int most = 0;
+
+	for (int i = 0; i < m->n_layers; i++)
+		if (m->layers[i].ffn.kind == MOE_FFN_MOE && m->layers[i].ffn.gate.top_k > most)
+			most = m->layers[i].ffn.gate.top_k;
+	return most;
+}
+
+int moe_model_max_expert_width(const struct moe_model *m)
+{
+	int most = 0;
+
+	for (int i = 0; i < m->n_layers; i++)
+		if (m->layers[i].ffn.kind == MOE_FFN_MOE && m->layers[i].ffn.expert_width > most)
+			most = m->layers[i].ffn.expert_width;
+	return most;
+}
+
 uint64_t moe_model_expert_size(const struct moe_model *m, int layer, uint64_t element)
 {
 	return 3 * (uint64_t)m->hidden * (uint64_t)m->layers[layer].ffn.expert_width * element;

@@ -263,6 +263,28 @@ void moe_sorted_pairs_free(struct moe_sorted_pairs *s);
 void moe_sort_pairs(struct moe_sorted_pairs *s, const int32_t *ids, const float *weights, int rows, int k, const uint8_t *skip,
                     const struct moe_expert_weights *w);
 
+/* Can it be computed: a layer with experts, no more rows or experts a row than there may be, ids that there are?  Else MOE_E_RANGE. */
+int moe_batch_check(const struct moe_model *m, int max_rows, const struct moe_batch *b, struct moe_err *e);
+int moe_batch_check_layer(const struct moe_model *m, int max_rows, int layer, int rows, struct moe_err *e);
+/* MOE_E_TIMEOUT, all rows failed: its deadline has passed already. */
+int moe_batch_late(const struct moe_batch *b, struct moe_err *e);
+
+/* Tickets of who computes one batch after the other: only of failed ones something is kept, until it is asked for. */
+#define MOE_TICKET_FAILURES 16
+struct moe_tickets {
+	uint64_t given;              /* so far */
+	struct moe_ticket_failure {
+		uint64_t ticket;         /* 0: free */
+		struct moe_err why;
+	} failures[MOE_TICKET_FAILURES];
+};
+/* MOE_E_BUSY: there is no room for one more failure. */
+int moe_tickets_give(struct moe_tickets *t, uint64_t *ticket, struct moe_err *e);
+void moe_tickets_fail(struct moe_tickets *t, uint64_t ticket, const struct moe_err *why);
+/* How a batch that has been computed went: what `wait` returns.  MOE_E_RANGE: no such ticket. */
+int moe_tickets_take(struct moe_tickets *t, uint64_t ticket, struct moe_err *e);
+void moe_tickets_forget(struct moe_tickets *t, uint64_t ticket);
+
 /* Experts computed here by a backend, from tensors that stay the caller's.  has[layer * max_experts + expert] says which are
  * to be bound (NULL: all); an expert that is not held fails the rows that need it.  max_rows: most rows of a batch. */
 int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,

@@ -1,19 +1,10 @@
-/* Experts computed in this process.  A batch is computed while it is submitted; what is left to a ticket is how it
- * went.  Pairs (row, expert) are sorted by expert, so that each expert's weights are read once for all its rows. */
+/* Experts computed in this process, while a batch is submitted.  Pairs (row, expert) are sorted by expert, so that each
+ * expert's weights are read once for all its rows. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "compute/compute.h"
-
-#define MAX_FAILURES 16          /* failed batches that nobody has waited for yet */
-
-struct failure {
-	uint64_t ticket;             /* 0: free */
-	int code;
-	struct moe_err err;
-};
 
 struct local {
 	struct moe_experts base;     /* first: a moe_experts is a local */
@@ -22,8 +13,7 @@ struct local {
 	struct moe_model model;      /* a copy of the caller's struct; the layers stay the caller's */
 	int max_experts, max_rows, max_k;
 	struct moe_expert_weights *weights; /* [n_layers, max_experts]; gate.data NULL: not held */
-	uint64_t tickets;            /* given so far */
-	struct failure failures[MAX_FAILURES];
+	struct moe_tickets tickets;
 
 	/* For one batch of up to max_rows * max_k pairs. */
 	struct moe_sorted_pairs sorted;
@@ -32,31 +22,12 @@ struct local {
 
 /* ---- sizes ---- */
 
-static int max_k(const struct moe_model *m)
-{
-	int k = 0;
-
-	for (int l = 0; l < m->n_layers; l++)
-		if (m->layers[l].ffn.kind == MOE_FFN_MOE && m->layers[l].ffn.gate.top_k > k)
-			k = m->layers[l].ffn.gate.top_k;
-	return k;
-}
-
-static int max_width(const struct moe_model *m)
-{
-	int w = 0;
-
-	for (int l = 0; l < m->n_layers; l++)
-		if (m->layers[l].ffn.kind == MOE_FFN_MOE && m->layers[l].ffn.expert_width > w)
-			w = m->layers[l].ffn.expert_width;
-	return w;
-}
-
 size_t moe_experts_local_bytes(const struct moe_model *m, int max_rows)
 {
-	size_t experts = (size_t)moe_model_max_experts(m), per_pair = sizeof(float) * ((size_t)m->hidden + (size_t)max_width(m));
+	size_t experts = (size_t)moe_model_max_experts(m);
+	size_t per_pair = sizeof(float) * ((size_t)m->hidden + (size_t)moe_model_max_expert_width(m));
 	size_t weights = sizeof(struct local) + (size_t)m->n_layers * experts * sizeof(struct moe_expert_weights);
-	int64_t pairs = (int64_t)max_rows * max_k(m); /* counted in int32 */
+	int64_t pairs = (int64_t)max_rows * moe_model_max_top_k(m); /* counted in int32 */
 	size_t bytes, sorted;
 
 	if (pairs > INT32_MAX || !moe_sorted_pairs_bytes((int)experts, (int)pairs, &sorted) ||
@@ -73,30 +44,6 @@ static const struct moe_expert_weights *held(const struct local *x, int layer, i
 	const struct moe_expert_weights *w = &x->weights[(size_t)layer * (size_t)x->max_experts + (size_t)expert];
 
 	return w->gate.data ? w : NULL;
-}
-
-static int check_layer(const struct local *x, int layer, int rows, struct moe_err *e)
-{
-	if (layer < 0 || layer >= x->model.n_layers || x->model.layers[layer].ffn.kind != MOE_FFN_MOE)
-		return moe_fail(e, MOE_E_RANGE, "layer %d has no experts", layer);
-	if (rows < 0 || rows > x->max_rows)
-		return moe_fail(e, MOE_E_RANGE, "layer %d: %d rows, at most %d", layer, rows, x->max_rows);
-	return 0;
-}
-
-static int check_batch(const struct local *x, const struct moe_batch *b, struct moe_err *e)
-{
-	int experts, rc = check_layer(x, b->layer, b->rows, e);
-
-	if (rc)
-		return rc;
-	if (b->k < 1 || b->k > x->max_k)
-		return moe_fail(e, MOE_E_RANGE, "layer %d: %d experts a row, from 1 to %d", b->layer, b->k, x->max_k);
-	experts = x->model.layers[b->layer].ffn.experts;
-	for (int i = 0; i < b->rows * b->k; i++)
-		if (b->ids[i] < 0 || b->ids[i] >= experts)
-			return moe_fail(e, MOE_E_RANGE, "layer %d: expert %d, of %d", b->layer, b->ids[i], experts);
-	return 0;
 }
 
 /* Mark the rows that need an expert we do not hold; the first such is the reason. */
@@ -148,60 +95,33 @@ static int run_batch(struct local *x, const struct moe_batch *b, struct moe_err 
 	return rc;
 }
 
-/* ---- tickets ---- */
-
-static struct failure *find_failure(struct local *x, uint64_t ticket)
-{
-	for (int i = 0; i < MAX_FAILURES; i++)
-		if (x->failures[i].ticket == ticket)
-			return &x->failures[i];
-	return NULL;
-}
+/* ---- struct moe_experts ---- */
 
 static int local_submit(struct moe_experts *base, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e)
 {
 	struct local *x = (struct local *)base;
-	struct failure *f = find_failure(x, 0);
-	int rc = check_batch(x, b, e);
+	struct moe_err why = MOE_ERR_INIT;
+	int rc = moe_batch_check(&x->model, x->max_rows, b, e);
 
+	rc = rc ? rc : moe_tickets_give(&x->tickets, ticket, e);
 	if (rc)
 		return rc;
-	if (!f)
-		return moe_fail(e, MOE_E_BUSY, "%d failed batches wait to be collected", MAX_FAILURES);
-	*ticket = ++x->tickets;
-	if (b->deadline && moe_now_ns() >= b->deadline) {
-		memset(b->failed, 1, (size_t)b->rows);
-		f->code = moe_fail(&f->err, MOE_E_TIMEOUT, "layer %d: the time was up before it began", b->layer);
-	} else {
-		f->code = run_batch(x, b, &f->err);
-	}
-	if (f->code)
-		f->ticket = *ticket;
+	rc = moe_batch_late(b, &why);
+	if (rc == 0)
+		rc = run_batch(x, b, &why);
+	if (rc)
+		moe_tickets_fail(&x->tickets, *ticket, &why);
 	return 0;
 }
 
 static int local_wait(struct moe_experts *base, uint64_t ticket, struct moe_err *e)
 {
-	struct local *x = (struct local *)base;
-	struct failure *f;
-
-	if (ticket == 0 || ticket > x->tickets)
-		return moe_fail(e, MOE_E_RANGE, "ticket %llu was never given", (unsigned long long)ticket);
-	f = find_failure(x, ticket);
-	if (!f)
-		return 0;
-	f->ticket = 0;
-	if (e)
-		*e = f->err;
-	return f->code;
+	return moe_tickets_take(&((struct local *)base)->tickets, ticket, e);
 }
 
 static void local_cancel(struct moe_experts *base, uint64_t ticket)
 {
-	struct failure *f = ticket ? find_failure((struct local *)base, ticket) : NULL;
-
-	if (f)
-		f->ticket = 0;
+	moe_tickets_forget(&((struct local *)base)->tickets, ticket);
 }
 
 static void local_close(struct moe_experts *base)
@@ -258,7 +178,7 @@ static int allocate(struct local *x, struct moe_err *e)
 		return MOE_E_NOMEM;
 	rc = moe_sorted_pairs_new(&x->sorted, x->max_experts, (int)pairs, e);
 	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)x->model.hidden * sizeof(float), &parts, e);
-	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)max_width(&x->model) * sizeof(float), &scratch, e);
+	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)moe_model_max_expert_width(&x->model) * sizeof(float), &scratch, e);
 	x->parts = parts;
 	x->scratch = scratch;
 	return rc;
@@ -281,7 +201,7 @@ int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const 
 	x->model = *m;
 	x->max_experts = moe_model_max_experts(m);
 	x->max_rows = max_rows;
-	x->max_k = max_k(m);
+	x->max_k = moe_model_max_top_k(m);
 	rc = allocate(x, e);
 	rc = rc ? rc : bind_all(x, has, e);
 	if (rc) {
@@ -296,7 +216,7 @@ int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const 
 
 static int check_pairs(const struct local *x, const struct moe_pairs *p, struct moe_err *e)
 {
-	int rc = check_layer(x, p->layer, p->rows, e);
+	int rc = moe_batch_check_layer(&x->model, x->max_rows, p->layer, p->rows, e);
 
 	if (rc)
 		return rc;
