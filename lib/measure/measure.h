@@ -5,7 +5,7 @@
  * Sampling stops when at least MOE_SAMPLES_LEAST were taken, the best three lie within 2 % of each other and a quarter of
  * the time is over, or when all of it is.
  *
- * Here are memory and arithmetic of the CPU, and a disk; links and GPUs will be more functions that fill a struct moe_rate. */
+ * Here are memory and arithmetic of the CPU, a disk, and the link to a device. */
 #ifndef MOE_MEASURE_H
 #define MOE_MEASURE_H
 
@@ -104,6 +104,25 @@ struct moe_kernels {
  * `seconds` for each point of a curve. */
 int moe_measure_kernels(struct moe_backend *b, unsigned quants, enum moe_kv_type kv, double seconds, struct moe_kernels *out,
                         struct moe_err *e);
+
+/* ---- the link to a device ---- */
+
+/* Bytes a second of large copies between pinned memory and the device, each way alone. */
+struct moe_link_rates {
+	struct moe_rate in, out;               /* to the device, from it */
+};
+/* Takes up to 256 MiB of the device and of the host for it. */
+int moe_measure_link(struct moe_backend *b, double seconds, struct moe_link_rates *out, struct moe_err *e);
+
+/* From now on count what copies move; several threads may copy at once.  moe_traffic_stop, before b is closed and when nothing is under
+ * way, ends it and frees (NULL is fine). */
+struct moe_link_bytes {
+	uint64_t in, out;
+};
+struct moe_traffic;
+int moe_traffic_start(struct moe_backend *b, struct moe_traffic **out, struct moe_err *e);
+struct moe_link_bytes moe_traffic_so_far(const struct moe_traffic *t);
+void moe_traffic_stop(struct moe_traffic *t);
 
 /* ---- the machine ---- */
 
