@@ -152,6 +152,7 @@ int bench_run(const struct bench_options *o, const struct bench_plan *plan, stru
 int bench_synth_main(int argc, char **argv);
 int bench_kernels_main(int argc, char **argv);
 int bench_hardware_main(int argc, char **argv);
+int bench_offload_main(int argc, char **argv);
 int bench_compare_main(int argc, char **argv);
 int bench_divergence_main(int argc, char **argv);
 

@@ -14,6 +14,7 @@ static const char *const usage[] = {
 	"moe-bench compare [OPTION...] OLD NEW",
 	"moe-bench hardware [OPTION...]",
 	"moe-bench kernels [OPTION...]",
+	"moe-bench offload -m NAME --virtual HARDWARE [OPTION...]",
 	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
 	"moe-bench divergence -m REFERENCE [OPTION...] SHARDS...",
 	NULL,
@@ -58,7 +59,8 @@ static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
 } commands[] = {
-	{"compare", bench_compare_main}, {"divergence", bench_divergence_main}, {"hardware", bench_hardware_main}, {"kernels", bench_kernels_main}, {"synth", bench_synth_main},
+	{"compare", bench_compare_main}, {"divergence", bench_divergence_main}, {"hardware", bench_hardware_main}, {"kernels", bench_kernels_main},
+	{"offload", bench_offload_main}, {"synth", bench_synth_main},
 };
 
 int main(int argc, char **argv)
