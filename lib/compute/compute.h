@@ -186,21 +186,22 @@ struct moe_device_config {
 };
 /* The CPU as a device has an arena of its own for memory, a thread for each stream and a rate for its link, so that all that moves between
  * host and device really does, on any machine.  Its operations compute in the thread that calls them, once the stream
- * has done what is before them; its team is its own.  MOE_E_INPUT: no such device's name; MOE_E_UNSUPPORTED: built without CUDA, or no such
+ * has done what is before them; its team is its own.  MOE_E_RANGE: no device's name; MOE_E_UNSUPPORTED: built without CUDA, or no such
  * GPU here, or one that lacks what the numerics need. */
 int moe_device_open(const struct moe_device_config *c, struct moe_backend **out, struct moe_err *e);
 /* Is it the form of a device's name?  MOE_E_RANGE, in the words of --device: no. */
 int moe_device_check(const char *device, struct moe_err *e);
 /* The kind of products on that device (any but "auto") in a numerics id: MOE_KIND_CUDA where their bits are not the CPU's. */
 enum moe_kind moe_device_kind(const char *device, enum moe_activation a);
-/* "cpu (avx512vnni, 2 threads, 512.0 MiB, 2.0 GiB/s)", "cuda:0 (NVIDIA H200, sm_90, 16.0 GiB of 139.8)": buf of 160 bytes; returns buf. */
-const char *moe_device_text(struct moe_backend *b, char *buf);
+/* "cpu (avx512vnni, 2 threads, 512.0 MiB, 2.0 GiB/s)", "cuda:0 (NVIDIA H200, sm_90, 16.0 GiB of 139.8)"; also for a plain CPU backend.  Returns buf. */
+#define MOE_DEVICE_TEXT 160
+const char *moe_device_text(struct moe_backend *b, char buf[MOE_DEVICE_TEXT]);
 
 /* ---- what matrices are multiplied with ---- */
 
 /* From now on b adds up the squares of the inputs that its matrices meet in matmul, ffn and experts: the measure of
  * which columns matter when a matrix is quantised.  Results do not change; the work is done about twice.  One caller at
- * a time.  moe_recorder_stop, before b is closed, ends it and frees. */
+ * a time; MOE_E_UNSUPPORTED for a backend whose memory is not the host's.  moe_recorder_stop, before b is closed, ends it and frees. */
 struct moe_recorder;
 int moe_recorder_start(struct moe_backend *b, struct moe_recorder **out, struct moe_err *e);
 void moe_recorder_stop(struct moe_recorder *r);

@@ -2,7 +2,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "base/opts.h"
 #include "compute/compute.h"
 
 /* Raise the number whenever the bits of any operation change: two fleets with one id must agree. */
@@ -86,25 +85,4 @@ uint64_t moe_numerics_experts_id(const struct moe_numerics *n, char text[MOE_NUM
 	n = n ? n : &initial;
 	snprintf(text, MOE_NUMERICS_TEXT, "%s a=%s %s", SUM_ORDER, activation_ids[n->activation], kinds[n->kind]);
 	return XXH3_64bits(text, strlen(text));
-}
-
-/* ---- devices ---- */
-
-#define MOST_GPUS 1024
-
-int moe_device_check(const char *device, struct moe_err *e)
-{
-	int64_t n;
-
-	if (strcmp(device, "cpu") == 0 || strcmp(device, "cuda") == 0 || strcmp(device, "auto") == 0)
-		return 0;
-	if (strncmp(device, "cuda:", 5) == 0 && moe_parse_int(device + 5, 0, MOST_GPUS - 1, &n))
-		return 0;
-	return moe_fail(e, MOE_E_RANGE, "--device %s: not cpu, cuda, cuda:N or auto", device);
-}
-
-/* Products of integers are exact, and those of f32 keep their order there; tensor cores add up bf16 in an order of their own. */
-enum moe_kind moe_device_kind(const char *device, enum moe_activation a)
-{
-	return strncmp(device, "cuda", 4) == 0 && a == MOE_A_BF16 ? MOE_KIND_CUDA : MOE_KIND_CPU;
 }

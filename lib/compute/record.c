@@ -139,8 +139,11 @@ static int experts(struct moe_backend *b, struct moe_stream_q *q, float *y, cons
 
 int moe_recorder_start(struct moe_backend *b, struct moe_recorder **out, struct moe_err *e)
 {
-	struct moe_recorder *r = moe_calloc(1, sizeof *r, "a recorder", e);
+	struct moe_recorder *r;
 
+	if (!b->ops->host_memory)
+		return moe_fail(e, MOE_E_UNSUPPORTED, "inputs are recorded on the CPU only, not on a device");
+	r = moe_calloc(1, sizeof *r, "a recorder", e);
 	if (!r)
 		return MOE_E_NOMEM;
 	r->by_data = moe_index_new(0, e);

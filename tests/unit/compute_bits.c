@@ -38,16 +38,13 @@ static void same_record(const struct record *a, const struct record *b, const ch
 
 static void do_matmuls(struct moe_backend *b, struct record *r)
 {
-	struct moe_err e = MOE_ERR_INIT;
-
 	for (size_t i = 0; i < COUNT(matmul_cases); i++) {
 		const struct matmul_case *c = &matmul_cases[i];
 		struct pile p = {.b = b};
 		struct moe_matrix m = noise_matrix(&p, i, c->quant, c->n, c->k, c->offset, NULL);
 		float *x = noises(i + 100, (size_t)c->rows * (size_t)c->k), *bias = noises(i + 200, (size_t)c->n);
 
-		assert_int_equal(b->ops->matmul(b, NULL, record_room(r, (size_t)c->rows * (size_t)c->n), x, c->rows, &m,
-		                                c->bias ? bias : NULL, &e), 0);
+		matmul_of(b, record_room(r, (size_t)c->rows * (size_t)c->n), x, (size_t)c->rows, &m, c->bias ? bias : NULL);
 		free(x), free(bias);
 		pile_free(&p);
 	}
@@ -62,12 +59,14 @@ static void do_attention(struct moe_backend *b, struct record *r)
 		struct pile p = {.b = b};
 		struct attention_rig g;
 		size_t n;
-		float *q;
+		float *q, *out;
 
 		attention_open(b, &p, &g, c, (enum moe_kv_type)(i % MOE_KV_TYPES));
 		n = (size_t)g.rows * (size_t)c->heads * (size_t)c->head_dim;
 		q = noises(40, n);
-		assert_int_equal(b->ops->attention(b, NULL, record_room(r, n), q, g.kv, g.seqs, ATTENTION_SEQS, &g.a, &e), 0);
+		out = pile_new(&p, n * sizeof *out);
+		assert_int_equal(b->ops->attention(b, NULL, out, pile_copy(&p, q, n * sizeof *q), g.kv, g.seqs, ATTENTION_SEQS, &g.a, &e), 0);
+		pile_read(&p, record_room(r, n), out, n * sizeof *out);
 		free(q);
 		attention_close(&g);
 		pile_free(&p);
@@ -79,26 +78,30 @@ static void do_rows(struct moe_backend *b, struct record *r)
 	enum { rows = 21, n = 300 };
 	static const struct moe_rope rope = {1e6, 100, 1};
 	struct moe_gate g = {MOE_SCORE_SOFTMAX, 7, true, 1};
+	const size_t bytes = rows * n * sizeof(float);
+	struct pile p = {.b = b};
 	struct moe_err e = MOE_ERR_INIT;
-	float *x = noises(1, rows * n), *y;
+	float *numbers = noises(1, rows * n), *x = pile_copy(&p, numbers, bytes), *y = pile_new(&p, bytes);
 	int32_t ids[rows * 7], positions[rows];
 
 	for (int i = 0; i < rows; i++)
 		positions[i] = i * i * 50;
-	assert_int_equal(b->ops->rmsnorm(b, NULL, record_room(r, rows * n), x, rows, n, x, 1e-6f, &e), 0);
-	y = record_room(r, rows * n);
-	memcpy(y, x, rows * n * sizeof *y);
+	assert_int_equal(b->ops->rmsnorm(b, NULL, y, x, rows, n, x, 1e-6f, &e), 0);
+	pile_read(&p, record_room(r, rows * n), y, bytes);
+	y = pile_copy(&p, numbers, bytes);
 	assert_int_equal(b->ops->rope(b, NULL, y, positions, rows, 3, 100, &rope, &e), 0);
-	assert_int_equal(b->ops->gate(b, NULL, x, rows, n, &g, ids, record_room(r, rows * 7), &e), 0);
+	pile_read(&p, record_room(r, rows * n), y, bytes);
+	gate_run(b, numbers, rows, n, &g, ids, record_room(r, rows * 7));
 	y = record_room(r, rows * 7);
 	for (int i = 0; i < rows * 7; i++)
 		y[i] = (float)ids[i];
-	y = record_room(r, rows * n);
-	memcpy(y, x, rows * n * sizeof *y);
+	y = pile_copy(&p, numbers, bytes);
 	assert_int_equal(b->ops->sigmoid_scale(b, NULL, y, x, rows, n, &e), 0);
 	assert_int_equal(b->ops->add(b, NULL, y, x, rows * n, &e), 0);
 	assert_int_equal(b->ops->clamp(b, NULL, y, rows * n, 0.7f, &e), 0);
-	free(x);
+	pile_read(&p, record_room(r, rows * n), y, bytes);
+	free(numbers);
+	pile_free(&p);
 }
 
 static void do_experts(struct moe_backend *b, struct record *r)
@@ -107,7 +110,7 @@ static void do_experts(struct moe_backend *b, struct record *r)
 	struct pile p = {.b = b};
 	struct moe_expert_group g[GROUPS];
 	struct moe_err e = MOE_ERR_INIT;
-	float *x = noises(1, 20 * 270), *weight = noises(2, PAIRS), *scratch = noises(3, PAIRS * 300), *parts;
+	float *x = noises(1, 20 * 270), *weight = noises(2, PAIRS), *parts, *y;
 	int32_t x_row[PAIRS];
 
 	for (int i = 0, at = 0; i < GROUPS; at += group_pairs[i++]) {
@@ -120,10 +123,12 @@ static void do_experts(struct moe_backend *b, struct record *r)
 	for (int i = 0; i < PAIRS; i++)
 		x_row[i] = i * 7 % 20;
 	parts = record_room(r, PAIRS * 270);
-	assert_int_equal(b->ops->experts(b, NULL, parts, x, g, GROUPS, x_row, weight, MOE_ACT_SILU, scratch, &e), 0);
-	assert_int_equal(b->ops->combine(b, NULL, record_room(r, 13 * 270), parts, x_row, 13, 3, hidden, &e), 0);
-	assert_int_equal(b->ops->ffn(b, NULL, record_room(r, 20 * 270), x, 20, &g[4].w, MOE_ACT_SILU, scratch, &e), 0);
-	free(x), free(weight), free(scratch);
+	experts_of(b, parts, x, 20, g, GROUPS, x_row, weight);
+	y = pile_new(&p, 13 * 270 * sizeof *y);
+	assert_int_equal(b->ops->combine(b, NULL, y, pile_copy(&p, parts, PAIRS * 270 * sizeof *parts), x_row, 13, 3, hidden, &e), 0);
+	pile_read(&p, record_room(r, 13 * 270), y, 13 * 270 * sizeof *y);
+	ffn_of(b, record_room(r, 20 * 270), x, 20, &g[4].w);
+	free(x), free(weight);
 	pile_free(&p);
 }
 
@@ -163,8 +168,6 @@ static void all_isas_and_threads_agree(void **state)
 static void matmul_row_is_alone(struct moe_backend *b)
 {
 	static const int shapes[][2] = {{33, 515}, {64, 256}, {7, 40}}, counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 13, 40, 100, 203};
-	struct moe_err e = MOE_ERR_INIT;
-
 	for (size_t s = 0; s < COUNT(shapes) * 3; s++) {
 		size_t n = (size_t)shapes[s / 3][0], k = (size_t)shapes[s / 3][1];
 		struct pile p = {.b = b};
@@ -172,11 +175,11 @@ static void matmul_row_is_alone(struct moe_backend *b)
 		float *x = noises(1, 203 * k), *alone = noises(2, 203 * n), *y = noises(3, 203 * n);
 
 		for (size_t i = 0; i < 203; i++)
-			assert_int_equal(b->ops->matmul(b, NULL, alone + i * n, x + i * k, 1, &m, NULL, &e), 0);
+			matmul_of(b, alone + i * n, x + i * k, 1, &m, NULL);
 		for (size_t c = 0; c < COUNT(counts); c++) {
 			size_t from = (size_t)(203 - counts[c]);
 
-			assert_int_equal(b->ops->matmul(b, NULL, y, x + from * k, counts[c], &m, NULL, &e), 0);
+			matmul_of(b, y, x + from * k, (size_t)counts[c], &m, NULL);
 			assert_memory_equal(y, alone + from * n, (size_t)counts[c] * n * sizeof *y);
 		}
 		free(x), free(alone), free(y);
@@ -189,21 +192,19 @@ static void expert_pair_is_alone(struct moe_backend *b)
 {
 	enum { width = 70, hidden = 90 };
 	struct pile p = {.b = b};
-	struct moe_err e = MOE_ERR_INIT;
-	float *v[3], *x = noises(1, 50 * hidden), *y = noises(2, 50 * hidden), *scratch = noises(3, 50 * width);
-	float *weight = noises(4, 50), one[hidden];
+	float *v[3], *x = noises(1, 50 * hidden), *y = noises(2, 50 * hidden), *weight = noises(4, 50), one[hidden];
 	struct moe_expert_group g = {noise_expert(&p, 5, MOE_Q_BF16, width, hidden, v), 0, 50};
 	int32_t x_row[50];
 
 	for (int i = 0; i < 50; i++)
 		x_row[i] = i * 3 % 50;
-	assert_int_equal(b->ops->experts(b, NULL, y, x, &g, 1, x_row, weight, MOE_ACT_SILU, scratch, &e), 0);
+	experts_of(b, y, x, 50, &g, 1, x_row, weight);
 	for (int i = 0; i < 50; i++) {
-		assert_int_equal(b->ops->ffn(b, NULL, one, x + x_row[i] * hidden, 1, &g.w, MOE_ACT_SILU, scratch, &e), 0);
+		ffn_of(b, one, x + x_row[i] * hidden, 1, &g.w);
 		for (int j = 0; j < hidden; j++)
 			assert_true(y[i * hidden + j] == one[j] * weight[i]);
 	}
-	free(v[0]), free(v[1]), free(v[2]), free(x), free(y), free(scratch), free(weight);
+	free(v[0]), free(v[1]), free(v[2]), free(x), free(y), free(weight);
 	pile_free(&p);
 }
 
@@ -238,21 +239,29 @@ static void prefill(struct moe_backend *b, const struct attention_case *c, enum 
 	struct pile p = {.b = b};
 	struct moe_err e = MOE_ERR_INIT;
 	struct attention_rig r;
-	int end = c->pos + c->rows;
-	float *q = noises(1, (size_t)end * row);
+	int end = c->pos + c->rows, first = first_asked(c);
+	float *q = noises(1, (size_t)end * row), *dq, *dout;
+	unsigned char *nans;
 
 	attention_open(b, &p, &r, c, type);
-	memset(r.kv.base, 0xff, r.kv_bytes); /* a NaN in every type, or a NaN for scale */
-	if (first_asked(c) > 0)
-		store_span(b, &p, &r, 1, 0, first_asked(c));
-	for (int from = first_asked(c), to; from < end; from = to) {
+	nans = malloc(r.kv_bytes);
+	assert_non_null(nans);
+	memset(nans, 0xff, r.kv_bytes); /* a NaN in every type, or a NaN for scale */
+	assert_int_equal(b->ops->copy_in(b, NULL, r.kv.base, nans, r.kv_bytes, &e), 0);
+	assert_int_equal(b->ops->sync(b, NULL, &e), 0);
+	dq = pile_copy(&p, q, (size_t)end * row * sizeof *q);
+	dout = pile_new(&p, (size_t)end * row * sizeof *out);
+	if (first > 0)
+		store_span(b, &p, &r, 1, 0, first);
+	for (int from = first, to; from < end; from = to) {
 		to = from + chunk < end ? from + chunk : end;
 		struct moe_attn_seq seq = {0, to - from, from, r.blocks[1]};
 
 		store_span(b, &p, &r, 1, from, to);
-		assert_int_equal(b->ops->attention(b, NULL, out + (size_t)from * row, q + (size_t)from * row, r.kv, &seq, 1, &r.a, &e), 0);
+		assert_int_equal(b->ops->attention(b, NULL, dout + (size_t)from * row, dq + (size_t)from * row, r.kv, &seq, 1, &r.a, &e), 0);
 	}
-	free(q);
+	pile_read(&p, out + (size_t)first * row, dout + (size_t)first * row, (size_t)(end - first) * row * sizeof *out);
+	free(q), free(nans);
 	attention_close(&r);
 	pile_free(&p);
 }

@@ -67,16 +67,18 @@ static void check_product(struct moe_backend *b, const char *what, void *arg)
 {
 	const struct product *p = arg;
 	size_t n = (size_t)p->w.rows, k = (size_t)p->w.cols;
+	struct pile pile = {.b = b};
+	struct moe_matrix w = pile_matrix(&pile, &p->w);
 	float *y = noises(9, p->rows * n);
-	struct moe_err e = MOE_ERR_INIT;
 
 	for (size_t rows = 1; rows <= p->rows; rows += rows < 15 ? 1 : 29) {
 		size_t from = p->rows - rows;
 
-		assert_int_equal(b->ops->matmul(b, NULL, y, p->x + from * k, (int)rows, &p->w, NULL, &e), 0);
+		matmul_of(b, y, p->x + from * k, rows, &w, NULL);
 		same(y, p->want + from * n, rows * n, what);
 	}
 	free(y);
+	pile_free(&pile);
 }
 
 static struct moe_matrix bf16_matrix(uint64_t seed, int rows, int cols, float size)
@@ -162,18 +164,22 @@ static void strange_numbers(void **state)
 static void near_the_products_of_f32(void **state)
 {
 	struct product p = product_new(50, 640, 30);
-	struct moe_err e = MOE_ERR_INIT;
 	float *y = noises(1, 50 * 30);
-	struct rig r;
 	bool any = false;
 
 	(void)state;
-	assert_true(rig_open(&r, "base", 1));
-	assert_int_equal(r.b->ops->matmul(r.b, NULL, p.want, p.x, 30, &p.w, NULL, &e), 0);
-	rig_close(&r);
-	assert_true(rig_open_as(&r, "base", 1, &rounded));
-	assert_int_equal(r.b->ops->matmul(r.b, NULL, y, p.x, 30, &p.w, NULL, &e), 0);
-	rig_close(&r);
+	for (int i = 0; i < 2; i++) {
+		struct pile pile;
+		struct moe_matrix w;
+		struct rig r;
+
+		assert_true(rig_open_as(&r, "base", 1, i ? &rounded : NULL));
+		pile = (struct pile){.b = r.b};
+		w = pile_matrix(&pile, &p.w);
+		matmul_of(r.b, i ? y : p.want, p.x, 30, &w, NULL);
+		pile_free(&pile);
+		rig_close(&r);
+	}
 	for (size_t i = 0; i < 50 * 30; i++) {
 		double size = 0;
 
@@ -190,21 +196,23 @@ static void near_the_products_of_f32(void **state)
 /* f32 and f16 weights, and routers, are multiplied as they are without rounding. */
 static void check_unrounded(struct moe_backend *b, const char *what, void *arg)
 {
-	struct pile p = {.b = b};
-	struct moe_err e = MOE_ERR_INIT;
+	struct pile p = {.b = b}, plain;
 	struct rig r;
 	float *x = noises(1, 20 * 300), *y = noises(2, 20 * 40), *want = noises(3, 20 * 40);
 
 	(void)arg;
-	assert_true(rig_open(&r, "base", 1));
+	assert_true(rig_open_plain(&r, "base", 1, NULL));
+	plain = (struct pile){.b = r.b};
 	for (int q = MOE_Q_F32; q <= MOE_Q_BF16; q++) {
 		struct moe_matrix w = noise_matrix(&p, 4, (enum moe_quant)q, 40, 300, 0, NULL);
+		struct moe_matrix same_w = noise_matrix(&plain, 4, (enum moe_quant)q, 40, 300, 0, NULL);
 
 		w.f32_inputs = q == MOE_Q_BF16;
-		assert_int_equal(b->ops->matmul(b, NULL, y, x, 20, &w, NULL, &e), 0);
-		assert_int_equal(r.b->ops->matmul(r.b, NULL, want, x, 20, &w, NULL, &e), 0);
+		matmul_of(b, y, x, 20, &w, NULL);
+		matmul_of(r.b, want, x, 20, &same_w, NULL);
 		same(y, want, 20 * 40, what);
 	}
+	pile_free(&plain);
 	rig_close(&r);
 	pile_free(&p);
 	free(x), free(y), free(want);
@@ -230,21 +238,25 @@ struct experts {
 static void check_experts(struct moe_backend *b, const char *what, void *arg)
 {
 	const struct experts *s = arg;
-	float *y = noises(1, PAIRS * HIDDEN), *scratch = noises(2, PAIRS * WIDTH);
-	struct moe_err e = MOE_ERR_INIT;
+	float *y = noises(1, PAIRS * HIDDEN);
+	struct moe_expert_group own[GROUPS];
+	struct pile p = {.b = b};
 
-	assert_int_equal(b->ops->experts(b, NULL, y, s->x, s->g, GROUPS, s->x_row, s->weight, MOE_ACT_SILU, scratch, &e), 0);
+	for (int i = 0; i < GROUPS; i++)
+		own[i] = (struct moe_expert_group){pile_expert(&p, &s->g[i].w), s->g[i].first, s->g[i].pairs};
+	experts_of(b, y, s->x, INPUTS, own, GROUPS, s->x_row, s->weight);
 	same(y, s->want, PAIRS * HIDDEN, what);
 	for (int i = 0; i < GROUPS; i++) {
 		const struct moe_expert_group *g = &s->g[i];
 		const float *x = s->x + s->x_row[g->first] * HIDDEN;
 
-		assert_int_equal(b->ops->ffn(b, NULL, y, x, 1, &g->w, MOE_ACT_SILU, scratch, &e), 0);
+		ffn_of(b, y, x, 1, &own[i].w);
 		for (int j = 0; j < HIDDEN; j++)
 			y[j] *= s->weight[g->first];
 		same(y, s->want + g->first * HIDDEN, HIDDEN, what);
 	}
-	free(y), free(scratch);
+	free(y);
+	pile_free(&p);
 }
 
 /* One row after the other, each matrix by itself. */
@@ -253,7 +265,7 @@ static void experts_want(struct experts *s)
 	struct moe_err e = MOE_ERR_INIT;
 	struct rig r;
 
-	assert_true(rig_open_as(&r, "base", 1, &rounded));
+	assert_true(rig_open_plain(&r, "base", 1, &rounded));
 	for (int p = 0, j = 0; p < PAIRS; p++) {
 		float gate[WIDTH], up[WIDTH], *y = s->want + p * HIDDEN;
 		const float *x = s->x + s->x_row[p] * HIDDEN;
@@ -279,7 +291,7 @@ static void experts_follow_the_rule(void **state)
 		struct pile p;
 		struct experts s = {.x = noises(1, INPUTS * HIDDEN), .weight = noises(2, PAIRS), .want = noises(3, PAIRS * HIDDEN)};
 
-		assert_true(rig_open(&r, "base", 1));
+		assert_true(rig_open_plain(&r, "base", 1, NULL));
 		p = (struct pile){.b = r.b};
 		for (int i = 0, at = 0; i < GROUPS; at += group_pairs[i++]) {
 			int f32 = mask ? mask + i : 0;

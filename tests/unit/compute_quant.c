@@ -115,19 +115,21 @@ static void check_product(struct moe_backend *b, const char *what, void *arg)
 {
 	const struct product *p = arg;
 	size_t n = (size_t)p->w.rows;
+	struct pile pile = {.b = b};
+	struct moe_matrix w = pile_matrix(&pile, &p->w);
 	float *y = noises(9, p->rows * n);
-	struct moe_err e = MOE_ERR_INIT;
 
 	for (size_t rows = 1; rows <= p->rows; rows += rows < 20 ? 1 : 17) {
 		size_t from = p->rows - rows;
 
-		assert_int_equal(b->ops->matmul(b, NULL, y, p->x + from * (size_t)p->w.cols, (int)rows, &p->w, p->bias, &e), 0);
+		matmul_of(b, y, p->x + from * (size_t)w.cols, rows, &w, p->bias);
 		for (size_t i = 0; p->bias && i < rows * n; i++)
 			assert_true(y[i] == p->want[from * n + i] + p->bias[i % n]);
 		if (!p->bias)
 			same(y, p->want + from * n, rows * n, what);
 	}
 	free(y);
+	pile_free(&pile);
 }
 
 static void try_product(enum moe_quant q, int rows, int cols, size_t m, bool bias)
@@ -193,21 +195,25 @@ static void check_experts(struct moe_backend *b, const char *what, void *arg)
 {
 	const struct experts *s = arg;
 	size_t hidden = (size_t)s->hidden;
-	float *y = noises(1, PAIRS * hidden), *scratch = noises(2, PAIRS * (size_t)s->width);
-	struct moe_err e = MOE_ERR_INIT;
+	float *y = noises(1, PAIRS * hidden);
+	struct moe_expert_group own[GROUPS];
+	struct pile p = {.b = b};
 
-	assert_int_equal(b->ops->experts(b, NULL, y, s->x, s->g, GROUPS, s->x_row, s->weight, MOE_ACT_SILU, scratch, &e), 0);
+	for (int i = 0; i < GROUPS; i++)
+		own[i] = (struct moe_expert_group){pile_expert(&p, &s->g[i].w), s->g[i].first, s->g[i].pairs};
+	experts_of(b, y, s->x, INPUTS, own, GROUPS, s->x_row, s->weight);
 	same(y, s->want, PAIRS * hidden, what);
 	for (int i = 0; i < GROUPS; i++) {
 		const struct moe_expert_group *g = &s->g[i];
 		const float *x = s->x + (size_t)s->x_row[g->first] * hidden, *want = s->want + (size_t)g->first * hidden;
 
-		assert_int_equal(b->ops->ffn(b, NULL, y, x, 1, &g->w, MOE_ACT_SILU, scratch, &e), 0);
+		ffn_of(b, y, x, 1, &own[i].w);
 		for (size_t j = 0; j < hidden; j++)
 			y[j] *= s->weight[g->first];
 		same(y, want, hidden, what);
 	}
-	free(y), free(scratch);
+	free(y);
+	pile_free(&p);
 }
 
 /* Quants of group i's gate, up and down: `quants` in turn. */
@@ -274,12 +280,14 @@ static void check_exact(struct moe_backend *b, const char *what, void *arg)
 	const struct product *p = arg;
 	size_t n = p->rows * (size_t)p->w.rows;
 	struct moe_matrix copy = f32_copy(&p->w);
+	struct pile pile = {.b = b};
+	struct moe_matrix w = pile_matrix(&pile, &p->w), dcopy = pile_matrix(&pile, &copy);
 	float *y = noises(1, n), *want = noises(2, n);
-	struct moe_err e = MOE_ERR_INIT;
 
-	assert_int_equal(b->ops->matmul(b, NULL, y, p->x, (int)p->rows, &p->w, p->bias, &e), 0);
-	assert_int_equal(b->ops->matmul(b, NULL, want, p->x, (int)p->rows, &copy, p->bias, &e), 0);
+	matmul_of(b, y, p->x, p->rows, &w, p->bias);
+	matmul_of(b, want, p->x, p->rows, &dcopy, p->bias);
 	same(y, want, n, what);
+	pile_free(&pile);
 	free((void *)(uintptr_t)copy.data), free(y), free(want);
 }
 
@@ -322,7 +330,7 @@ static void exact_experts_are_those_of_f32_weights(void **state)
 		use_copy(&copies.g[i].w.up);
 		use_copy(&copies.g[i].w.down);
 	}
-	assert_true(rig_open(&r, "base", 2));
+	assert_true(rig_open_plain(&r, "base", 2, NULL));
 	assert_int_equal(r.b->ops->experts(r.b, NULL, s.want, s.x, copies.g, GROUPS, s.x_row, s.weight, MOE_ACT_SILU, scratch,
 	                                   &e), 0);
 	rig_close(&r);
@@ -353,7 +361,7 @@ static void coded_and_plain_matrices_mix(void **state)
 			if ((mask + i) & 4)
 				use_copy(&s.g[i].w.down);
 		}
-		assert_true(rig_open(&r, "base", 1));
+		assert_true(rig_open_plain(&r, "base", 1, NULL));
 		for (int p = 0, j = 0; p < PAIRS; p++) {
 			float gate[width], up[width];
 			const float *x = s.x + s.x_row[p] * hidden;
@@ -381,9 +389,11 @@ static void check_embed(struct moe_backend *b, const char *what, void *arg)
 	static const int32_t ids[] = {64, 0, 3, 64, 66};
 	struct moe_matrix *w = arg;
 	float y[COUNT(ids) * 300], row[300];
-	struct moe_err e = MOE_ERR_INIT;
+	struct pile p = {.b = b};
+	struct moe_matrix own = pile_matrix(&p, w);
 
-	assert_int_equal(b->ops->embed(b, NULL, y, ids, COUNT(ids), w, &e), 0);
+	embed_of(b, y, ids, COUNT(ids), &own);
+	pile_free(&p);
 	for (size_t i = 0; i < COUNT(ids); i++) {
 		moe_matrix_row(w, ids[i], row);
 		same(y + i * 300, row, 300, what);
@@ -403,36 +413,46 @@ static void rows_of_a_coded_matrix(void **state)
 
 static void other_layouts_are_refused(void **state)
 {
-	struct moe_matrix w = random_coded(1, MOE_Q_Q4, 64, 256);
-	struct moe_expert_weights ffn = {w, w, w};
+	struct moe_matrix host = random_coded(1, MOE_Q_Q4, 64, 256), w;
+	struct moe_expert_weights ffn;
 	struct moe_err e = MOE_ERR_INIT;
-	float x[256] = {0}, y[256], scratch[256];
+	struct pile p;
 	struct rig r;
+	float *x, *y, *scratch;
 
 	(void)state;
+	assert_true(rig_open(&r, "base", 1));
+	p = (struct pile){.b = r.b};
+	w = pile_matrix(&p, &host);
+	ffn = (struct moe_expert_weights){w, w, w};
 	w.layout = MOE_L_PLAIN;
 	ffn.up.layout = MOE_L_PLAIN;
-	assert_true(rig_open(&r, "base", 1));
+	x = pile_new(&p, 256 * sizeof *x);
+	y = pile_new(&p, 256 * sizeof *y);
+	scratch = pile_new(&p, 256 * sizeof *scratch);
 	assert_int_equal(r.b->ops->matmul(r.b, NULL, y, x, 1, &w, NULL, &e), MOE_E_UNSUPPORTED);
 	assert_non_null(strstr(e.msg, "q4"));
 	assert_non_null(strstr(e.msg, "plain"));
 	assert_int_equal(r.b->ops->ffn(r.b, NULL, y, x, 1, &ffn, MOE_ACT_SILU, scratch, &e), MOE_E_UNSUPPORTED);
+	pile_free(&p);
 	rig_close(&r);
-	free((void *)(uintptr_t)w.data);
+	free((void *)(uintptr_t)host.data);
 }
 
 static void no_rows_are_fine(struct moe_backend *b, const char *what, void *arg)
 {
-	const struct moe_matrix *w = arg;
-	struct moe_expert_weights ffn = {*w, *w, *w};
+	struct pile p = {.b = b};
+	struct moe_matrix w = pile_matrix(&p, arg);
+	struct moe_expert_weights ffn = {w, w, w};
 	struct moe_expert_group g = {ffn, 0, 0};
 	struct moe_err e = MOE_ERR_INIT;
 	float y[1] = {0};
 
 	(void)what;
-	assert_int_equal(b->ops->matmul(b, NULL, y, y, 0, w, NULL, &e), 0);
+	assert_int_equal(b->ops->matmul(b, NULL, y, y, 0, &w, NULL, &e), 0);
 	assert_int_equal(b->ops->ffn(b, NULL, y, y, 0, &ffn, MOE_ACT_SILU, y, &e), 0);
 	assert_int_equal(b->ops->experts(b, NULL, y, y, &g, 1, (const int32_t *)y, y, MOE_ACT_SILU, y, &e), 0);
+	pile_free(&p);
 }
 
 static void nothing_to_do_is_fine(void **state)

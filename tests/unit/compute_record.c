@@ -85,7 +85,7 @@ static void experts_are_recorded(void **state)
 	again = noises(3, 4 * hidden);
 	scratch = noises(4, 4 * 1024);
 	exact = doubles(x, ROWS * hidden);
-	assert_true(rig_open(&rig, "base", 2));
+	assert_true(rig_open_plain(&rig, "base", 2, NULL));
 	for (int i = 0; i < 2; i++)
 		must(moe_bind_expert(c->tensors, &c->model, 0, i, &groups[i].w, &e), &e);
 	assert_true(groups[0].w.gate.rows <= 1024);
@@ -134,7 +134,7 @@ static void products_and_ffns_are_recorded(void **state)
 	y = noises(2, ROWS * 2048);
 	scratch = noises(3, ROWS * 1024);
 	exact = doubles(x, ROWS * hidden);
-	assert_true(rig_open(&rig, "base", 1));
+	assert_true(rig_open_plain(&rig, "base", 1, NULL));
 	plain = rig.b->ops;
 	must(moe_recorder_start(rig.b, &r, &e), &e);
 	must(rig.b->ops->matmul(rig.b, NULL, y, x, ROWS, &w.up, NULL, &e), &e);

@@ -1,4 +1,9 @@
-/* What the compute tests share: CPU backends by instruction set and threads, device memory, numbers. */
+/* What the compute tests share: backends by instruction set and threads, their memory, numbers.
+ *
+ * MOE_TEST_DEVICE in the environment says which backend rig_open gives: nothing is the plain CPU backend, "device" the CPU as a device,
+ * and any other a name for moe_device_open ("cuda"); a GPU has no instruction sets, and is asked for the first of them only.  A test
+ * that is to run on all of them touches no memory of a backend: pile_copy, pile_matrix and pile_read go between, and matmul_of,
+ * ffn_of, experts_of, embed_of take and give rows of the host. */
 #ifndef COMPUTE_RIG_H
 #define COMPUTE_RIG_H
 
@@ -26,8 +31,8 @@ struct rig {
 	struct moe_backend *b;
 };
 
-/* False: this machine does not have it. */
-static inline bool rig_open_as(struct rig *r, const char *isa, int threads, const struct moe_numerics *n)
+/* The plain CPU backend, whatever the environment says.  False: this machine does not have it. */
+static inline bool rig_open_plain(struct rig *r, const char *isa, int threads, const struct moe_numerics *n)
 {
 	struct moe_err e = MOE_ERR_INIT;
 	int rc;
@@ -41,6 +46,39 @@ static inline bool rig_open_as(struct rig *r, const char *isa, int threads, cons
 	assert_int_equal(rc, MOE_E_UNSUPPORTED);
 	moe_team_free(r->team);
 	return false;
+}
+
+static inline bool rig_open_device(struct rig *r, const char *name, const char *isa, int threads, const struct moe_numerics *n)
+{
+	const struct moe_numerics usual = MOE_NUMERICS_INIT;
+	bool cpu = strcmp(name, "device") == 0;
+	struct moe_device_config c = {.device = cpu ? "cpu" : name, .threads = threads, .numerics = n ? *n : usual};
+	struct moe_err e = MOE_ERR_INIT;
+	int rc;
+
+	*r = (struct rig){0};
+	if (!cpu)
+		c.numerics.kind = MOE_KIND_CUDA;
+	if (!cpu && strcmp(isa, isas[0]) != 0)
+		return false;
+	setenv("MOE_CPU", isa, 1);
+	rc = moe_device_open(&c, &r->b, &e);
+	unsetenv("MOE_CPU");
+	if (rc != 0 && !(cpu && rc == MOE_E_UNSUPPORTED))
+		fail_msg("%s", e.msg);
+	return rc == 0;
+}
+
+static inline bool rig_open_as(struct rig *r, const char *isa, int threads, const struct moe_numerics *n)
+{
+	const char *device = getenv("MOE_TEST_DEVICE");
+
+	return device && *device ? rig_open_device(r, device, isa, threads, n) : rig_open_plain(r, isa, threads, n);
+}
+
+static inline bool is_cpu(const struct moe_backend *b)
+{
+	return strcmp(b->ops->name, "cpu") == 0;
 }
 
 static inline bool rig_open(struct rig *r, const char *isa, int threads)
@@ -57,7 +95,7 @@ static inline void rig_close(struct rig *r)
 /* Memory of a backend, released together. */
 struct pile {
 	struct moe_backend *b;
-	void *v[32];
+	void *v[64];
 	int n;
 };
 
@@ -76,7 +114,22 @@ static inline void *pile_copy(struct pile *p, const void *host, size_t bytes)
 	void *mem = pile_new(p, bytes);
 
 	assert_int_equal(p->b->ops->copy_in(p->b, NULL, mem, host, bytes, &e), 0);
+	assert_int_equal(p->b->ops->sync(p->b, NULL, &e), 0);
 	return mem;
+}
+
+/* A copy of a matrix of the host. */
+static inline struct moe_matrix pile_matrix(struct pile *p, const struct moe_matrix *w)
+{
+	struct moe_matrix m = *w;
+
+	m.data = pile_copy(p, w->data, moe_matrix_bytes(w));
+	return m;
+}
+
+static inline struct moe_expert_weights pile_expert(struct pile *p, const struct moe_expert_weights *w)
+{
+	return (struct moe_expert_weights){pile_matrix(p, &w->gate), pile_matrix(p, &w->up), pile_matrix(p, &w->down)};
 }
 
 static inline void pile_read(struct pile *p, void *host, const void *mem, size_t bytes)
@@ -91,6 +144,61 @@ static inline void pile_free(struct pile *p)
 {
 	while (p->n > 0)
 		p->b->ops->release(p->b, p->v[--p->n]);
+}
+
+/* ---- operations on rows of the host, with matrices of the backend ---- */
+
+static inline void matmul_of(struct moe_backend *b, float *y, const float *x, size_t rows, const struct moe_matrix *w, const float *bias)
+{
+	size_t n = (size_t)w->rows, bytes = rows * n * sizeof *y;
+	struct pile p = {.b = b};
+	struct moe_err e = MOE_ERR_INIT;
+	float *dy = pile_copy(&p, y, bytes), *dx = pile_copy(&p, x, rows * (size_t)w->cols * sizeof *x);
+	float *db = bias ? pile_copy(&p, bias, n * sizeof *bias) : NULL;
+
+	assert_int_equal(b->ops->matmul(b, NULL, dy, dx, (int)rows, w, db, &e), 0);
+	pile_read(&p, y, dy, bytes);
+	pile_free(&p);
+}
+
+static inline void embed_of(struct moe_backend *b, float *y, const int32_t *ids, size_t rows, const struct moe_matrix *w)
+{
+	size_t bytes = rows * (size_t)w->cols * sizeof *y;
+	struct pile p = {.b = b};
+	struct moe_err e = MOE_ERR_INIT;
+	float *dy = pile_new(&p, bytes);
+
+	assert_int_equal(b->ops->embed(b, NULL, dy, ids, (int)rows, w, &e), 0);
+	pile_read(&p, y, dy, bytes);
+	pile_free(&p);
+}
+
+static inline void ffn_of(struct moe_backend *b, float *y, const float *x, size_t rows, const struct moe_expert_weights *w)
+{
+	size_t bytes = rows * (size_t)w->down.rows * sizeof *y;
+	struct pile p = {.b = b};
+	struct moe_err e = MOE_ERR_INIT;
+	float *dy = pile_copy(&p, y, bytes), *dx = pile_copy(&p, x, rows * (size_t)w->gate.cols * sizeof *x);
+	float *scratch = pile_new(&p, rows * (size_t)w->gate.rows * sizeof *scratch);
+
+	assert_int_equal(b->ops->ffn(b, NULL, dy, dx, (int)rows, w, MOE_ACT_SILU, scratch, &e), 0);
+	pile_read(&p, y, dy, bytes);
+	pile_free(&p);
+}
+
+/* x[rows, H]; all groups are of one shape, and their pairs make up y[pairs, H]. */
+static inline void experts_of(struct moe_backend *b, float *y, const float *x, size_t rows, const struct moe_expert_group *g, int n,
+                              const int32_t *x_row, const float *weight)
+{
+	size_t pairs = (size_t)(g[n - 1].first + g[n - 1].pairs), bytes = pairs * (size_t)g->w.down.rows * sizeof *y;
+	struct pile p = {.b = b};
+	struct moe_err e = MOE_ERR_INIT;
+	float *dy = pile_copy(&p, y, bytes), *dx = pile_copy(&p, x, rows * (size_t)g->w.gate.cols * sizeof *x);
+	float *scratch = pile_new(&p, pairs * (size_t)g->w.gate.rows * sizeof *scratch);
+
+	assert_int_equal(b->ops->experts(b, NULL, dy, dx, g, n, x_row, weight, MOE_ACT_SILU, scratch, &e), 0);
+	pile_read(&p, y, dy, bytes);
+	pile_free(&p);
 }
 
 /* ---- numbers ---- */
@@ -189,8 +297,13 @@ static inline void each_backend(const struct moe_numerics *n,
 			if (!rig_open_as(&g, all_isas[i], threads, n))
 				continue;
 			snprintf(what, sizeof what, "%s with %d threads", all_isas[i], threads);
-			assert_string_equal(moe_backend_cpu_isa(g.b), all_isas[i]);
+			if (is_cpu(g.b))
+				assert_string_equal(moe_backend_cpu_isa(g.b), all_isas[i]);
 			fn(g.b, what, arg);
+			if (!is_cpu(g.b)) { /* which has neither */
+				rig_close(&g);
+				return;
+			}
 			rig_close(&g);
 			found++;
 		}
