@@ -5,6 +5,7 @@
 #   make check            install what is missing, build, run the tests (T=FILES: those only)
 #   make check-long       the tests again under sanitizers, the fuzzers, the slow ones
 #   make check-arm        kernels for AArch64, in an emulator
+#   make check-cuda       kernels for GPUs, in an emulator (part of make check)
 #   make lint             cppcheck, man pages
 #   make install PREFIX=/usr/local DESTDIR=
 #   make info             what was found
@@ -25,17 +26,29 @@ B        = build/$(if $(SAN),san-$(subst $(comma),-,$(SAN)),$(if $(filter 1,$(DE
 BIN      = $(if $(SAN),$(B)/bin,bin)
 comma   := ,
 
+# CUDA=0 builds without it though there is an nvcc; sanitizers always do.  The runtime is linked in, so that the tools run
+# where there is no driver.
 NVCC    ?= $(shell command -v nvcc 2>/dev/null)
-CUDA    ?= $(if $(wildcard lib/compute/cuda/*.cu),$(if $(NVCC),1,0),0)
+CUDA    ?= $(if $(NVCC),1,0)
+cuda     = $(if $(SAN),,$(filter 1,$(CUDA)))
+cuda_home = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
+cuda_dir = $(firstword $(wildcard $(cuda_home)/targets/$(machine)-linux/$(1) $(cuda_home)/$(1)))
 
 warn     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 opt      = $(if $(filter 1,$(DEBUG)),-O1 -g,-O2 -g)
 san      = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-cppflags = -D_GNU_SOURCE -Ilib $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CPPFLAGS)
+cppflags = -D_GNU_SOURCE -Ilib $(if $(cuda),-DMOE_CUDA -isystem $(call cuda_dir,include)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CPPFLAGS)
 # The answer is the same everywhere only if the compiler fuses nothing by itself.
 cflags   = -std=c11 -ffp-contract=off -pthread $(warn) $(opt) $(san) $(CFLAGS)
 ldflags  = -pthread $(san) -Wl,--as-needed $(LDFLAGS)
-libs     = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm $(LDLIBS)
+libs     = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm $(if $(cuda),-L$(call cuda_dir,lib) -lcudart_static -ldl -lrt -lpthread) $(LDLIBS)
+
+# Code for these GPUs, and for later ones what their driver compiles.  Nothing is fused or approximated.
+cuda_archs = 75 80 90
+nvccflags = -std=c++17 -O3 -Ilib -fmad=false -prec-div=true -prec-sqrt=true -ftz=false --threads 0 \
+	$(foreach a,$(cuda_archs),-gencode arch=compute_$(a),code=sm_$(a)) \
+	-gencode arch=compute_$(lastword $(cuda_archs)),code=compute_$(lastword $(cuda_archs)) \
+	-Xcompiler -Wall,-Wextra,-ffp-contract=off,-fno-exceptions,-fno-threadsafe-statics $(NVCCFLAGS)
 
 # lib/compute/cpu/isa_*.c is one source compiled per instruction set by including kernels.inc with its own flags;
 # coded_*.c does the same with coded.inc, pairs_*.c with product.inc.
@@ -60,7 +73,8 @@ $(eval $(call isa_rules,$(B),-O3))
 # Its loops are to become vectors.
 $(B)/lib/tensor/halves.o: isaflags = -O3
 
-lib_o  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c))
+lib_o  = $(patsubst %.c,$(B)/%.o,$(wildcard lib/*/*.c lib/*/cpu/*.c $(if $(cuda),lib/compute/cuda/*.c))) \
+	$(if $(cuda),$(patsubst %.cu,$(B)/%.cu.o,$(wildcard lib/compute/cuda/*.cu)))
 lib    = $(B)/libmoecore.a
 tool_o = $(patsubst %.c,$(B)/%.o,$(wildcard tools/$(1)/*.c))
 units  = $(patsubst tests/unit/%.c,$(B)/tests/%.t,$(wildcard tests/unit/*.c))
@@ -92,6 +106,35 @@ $(B)/%.o: %.c $(B)/flags
 $(B)/tests/%.t: tests/unit/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$<)$(CC) $(cppflags) $(cflags) -MMD -MP -MF $(@:.t=.d) $(ldflags) -o $@ $< $(with) $(lib) -lcmocka $(libs)
+
+$(B)/%.cu.o: %.cu $(B)/nvccflags
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)$(NVCC) $(nvccflags) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(B)/nvccflags: force
+	@mkdir -p $(@D)
+	@echo '$(NVCC) $(nvccflags)' | cmp -s - $@ || echo '$(NVCC) $(nvccflags)' >$@
+
+# The CUDA backend with an emulated GPU, for machines with none: the same sources, compiled by g++ (tests/emulator/emulator.h).
+# Of the library only what depends on CUDA is compiled again.
+E = $(B)/emulated
+emulated_c = $(wildcard lib/compute/cuda/*.c lib/compute/device.c)
+emulated_cc = $(wildcard lib/compute/cuda/*.cu tests/emulator/*.cc)
+emulated_o = $(patsubst %,$(E)/%.o,$(emulated_c) $(emulated_cc))
+emulated_cpp = -D_GNU_SOURCE -Itests/emulator -Ilib -DMOE_CUDA $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+emulated_cxx = -std=c++17 -ffp-contract=off -Wall -Wextra -O2 -g $(san)
+cuda_units = $(patsubst tests/cuda/%,$(B)/tests/cuda_%.t,$(basename $(wildcard tests/cuda/*.c tests/cuda/*.cc)))
+$(E)/%.c.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$@)$(CC) $(emulated_cpp) $(cflags) -MMD -MP -c -o $@ $<
+$(E)/%.o: % $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)$(CXX) $(emulated_cpp) $(emulated_cxx) -MMD -MP -x c++ -c -o $@ $<
+$(B)/tests/cuda_%.t: $(E)/tests/cuda/%.c.o $(emulated_o) $(lib)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)$(CXX) $(ldflags) -o $@ $^ -lcmocka $(libs)
+$(B)/tests/cuda_%.t: $(E)/tests/cuda/%.cc.o $(emulated_o) $(lib)
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)$(CXX) $(ldflags) -o $@ $^ -lcmocka $(libs)
 
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force
@@ -147,10 +190,12 @@ demo: deps-if-missing
 # A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start, and is slow to start.
 single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t)
 threaded = $(if $(filter thread,$(SAN)),$(filter-out $(single),$(1)),$(1))
-tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(wildcard tests/cli/*.t tests/e2e/*.t)))
+tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(cuda_units) $(wildcard tests/cli/*.t tests/e2e/*.t)))
 check: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) check-built
-check-built: all $(call threaded,$(units)) $(helpers)
+check-cuda:
+	@$(MAKE) --no-print-directory $(jobs) T="$(cuda_units)" check-built
+check-built: all $(call threaded,$(units) $(cuda_units)) $(helpers)
 	@MOE_SAN=$(SAN) MOE_BIN=$(abspath $(BIN)) MOE_TESTS=$(abspath $(B)/tests) $(sanenv) prove -j2 --timer $(tests)
 
 sanenv = ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \
@@ -183,7 +228,7 @@ info:
 	@echo "version    $(VERSION)"
 	@echo "compiler   $(CC): $$($(CC) --version 2>/dev/null | head -n 1)"
 	@for p in $(PKGS); do echo "library    $$p $$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
-	@echo "cuda       $(if $(NVCC),$(NVCC)$(if $(filter 1,$(CUDA)),, (no CUDA sources are built)),not found)"
+	@echo "cuda       $(if $(cuda),$(NVCC) for $(cuda_archs:%=sm_%); $(call cuda_dir,lib)/libcudart_static.a is linked in,$(if $(NVCC),$(NVCC), not used,no nvcc: no GPUs))"
 	@echo "tools      $(TOOLS)"
 	@echo "build      $(B) -> $(BIN)"
 
@@ -193,5 +238,6 @@ clean:
 # Objects are kept.
 .SECONDARY:
 
-.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-long check-arm lint install uninstall info clean force
--include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d)
+.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda check-long check-arm lint install uninstall info clean force
+-include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d) \
+	$(emulated_o:.o=.d) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.c.d,$(cuda_units)) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.cc.d,$(cuda_units))
