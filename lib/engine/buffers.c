@@ -1,19 +1,15 @@
 /* The arrays of one step, for the widest layer. */
 #include "engine/private.h"
 
-struct widths {
-	size_t q, kv, experts, top_k, inner;
-};
-
 static void raise_to(size_t *v, int64_t n)
 {
 	if (n > 0 && (size_t)n > *v)
 		*v = (size_t)n;
 }
 
-static struct widths widest(const struct moe_model *m)
+struct moe_widths moe_widest(const struct moe_model *m)
 {
-	struct widths w = {0};
+	struct moe_widths w = {0};
 
 	for (int l = 0; l < m->n_layers; l++) {
 		const struct moe_attention *a = &m->layers[l].attn;
@@ -25,6 +21,7 @@ static struct widths widest(const struct moe_model *m)
 		if (f->kind == MOE_FFN_MOE) {
 			raise_to(&w.experts, f->experts);
 			raise_to(&w.top_k, f->gate.top_k);
+			raise_to(&w.expert_inner, f->expert_width);
 		}
 	}
 	return w;
@@ -32,7 +29,7 @@ static struct widths widest(const struct moe_model *m)
 
 void moe_buffers_place(struct moe_buffers *b, const struct moe_model *m, int rows, int logits_rows, struct moe_carve *c)
 {
-	struct widths w = widest(m);
+	struct moe_widths w = moe_widest(m);
 	size_t r = (size_t)rows, f = sizeof(float);
 	size_t hidden = (size_t)m->hidden;
 
@@ -55,7 +52,7 @@ void moe_buffers_place(struct moe_buffers *b, const struct moe_model *m, int row
 void moe_host_buffers_place(struct moe_host_buffers *b, const struct moe_model *m, int rows, int sequences,
                             struct moe_carve *c)
 {
-	struct widths w = widest(m);
+	struct moe_widths w = moe_widest(m);
 	size_t r = (size_t)rows, n = (size_t)sequences, vocab = (size_t)m->vocab;
 
 	b->ids = moe_carve(c, r, 1, sizeof *b->ids);

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "engine/private.h"
 
-static bool layer_bytes(const struct moe_attention *a, enum moe_kv_type t, size_t *bytes)
+bool moe_kv_layer_bytes(const struct moe_attention *a, enum moe_kv_type t, size_t *bytes)
 {
 	size_t n;
 
@@ -23,7 +23,7 @@ bool moe_kv_block_bytes(const struct moe_model *m, enum moe_kv_type t, size_t *b
 	for (int l = 0; l < m->n_layers; l++) {
 		size_t n;
 
-		if (!layer_bytes(&m->layers[l].attn, t, &n) || !moe_add_size(sum, n, &sum))
+		if (!moe_kv_layer_bytes(&m->layers[l].attn, t, &n) || !moe_add_size(sum, n, &sum))
 			return false;
 	}
 	*bytes = sum;
@@ -54,7 +54,7 @@ int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model
 	for (int l = 0; l < m->n_layers; l++) {
 		size_t n = 0;
 
-		layer_bytes(&m->layers[l].attn, t, &n);
+		moe_kv_layer_bytes(&m->layers[l].attn, t, &n);
 		kv->layer_at[l] = at;
 		at += n;
 	}

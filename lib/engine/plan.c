@@ -35,8 +35,7 @@ static int check_config(const struct moe_model *m, const struct moe_engine_confi
 	return 0;
 }
 
-static int kv_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *s,
-                    struct moe_err *e)
+int moe_engine_kv_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *s, struct moe_err *e)
 {
 	char has[32], needs[32];
 	size_t blocks;
@@ -93,7 +92,7 @@ int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *
 	TRY(check_config(m, c, e));
 	*out = (struct moe_engine_sizes){.max_rows = moe_engine_max_rows(c)};
 	out->logits_rows = out->max_rows < MOE_LOGITS_ROWS ? out->max_rows : MOE_LOGITS_ROWS;
-	TRY(kv_sizes(m, c, out, e));
+	TRY(moe_engine_kv_sizes(m, c, out, e));
 	return buffer_sizes(m, c, out, e);
 }
 

@@ -113,7 +113,8 @@ struct moe_kv {
 	bool share;                  /* publish full blocks */
 	struct moe_prefix prefix;
 };
-/* Bytes of one block; false on overflow. */
+/* Bytes of one block: a layer's part, and all of it; false on overflow. */
+bool moe_kv_layer_bytes(const struct moe_attention *a, enum moe_kv_type t, size_t *bytes);
 bool moe_kv_block_bytes(const struct moe_model *m, enum moe_kv_type t, size_t *bytes);
 int moe_kv_blocks_for(int positions);
 int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
@@ -130,6 +131,14 @@ int moe_kv_held(const struct moe_kv *kv);
 struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer);
 
 /* ---- buffers.c: the arrays of one step ---- */
+
+/* Of each the widest layer's; 0: no layer has any. */
+struct moe_widths {
+	size_t q, kv;                /* heads or kv_heads times head_dim */
+	size_t experts, top_k;
+	size_t inner, expert_inner;  /* of dense layers and shared experts; of routed experts */
+};
+struct moe_widths moe_widest(const struct moe_model *m);
 
 struct moe_buffers {                 /* the backend's memory; R = most rows of a step */
 	float *x;                    /* [R, H] residual stream */
@@ -187,6 +196,8 @@ struct moe_engine_sizes {
 };
 int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *out,
                      struct moe_err *e);
+/* Of these only what the KV cache is made of. */
+int moe_engine_kv_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *s, struct moe_err *e);
 /* MOE_E_NOMEM with the numbers when it is more than `available` bytes. */
 int moe_engine_fits(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t available,
                     struct moe_err *e);
