@@ -177,10 +177,7 @@ static int read_host(const struct moe_json *j, const char *name, struct moe_hard
 	rc = read_parts(j, h, e);
 	if (rc)
 		return moe_fail_prefix(e, rc, "host \"%s\"", h->name);
-	rc = moe_hardware_check(h, e);
-	if (rc == 0)
-		moe_hardware_doubt(h);
-	return rc;
+	return moe_hardware_check(h, e);
 }
 
 int moe_fleet_from_json(const struct moe_json *j, const char *what, struct moe_fleet *out, struct moe_err *e)

@@ -71,8 +71,7 @@ struct moe_fleet {
 	int n;
 };
 /* A profile or a fleet, checked: names that occur once, at least one level with a processor, all numbers positive and
- * finite, links between levels that exist.  Numbers that are a thousand times off what exists are warned of through moe_log
- * ("gpu bandwidth 322 bytes/s: is it in GB/s?").  MOE_E_INPUT names key and host. */
+ * finite, links between levels that exist.  MOE_E_INPUT names key and host. */
 int moe_fleet_from_json(const struct moe_json *j, const char *what, struct moe_fleet *out, struct moe_err *e);
 void moe_fleet_free(struct moe_fleet *f);
 /* By name: "epyc-2s" a host, "t4" a GPU in the host that goes with it, "t4x4" four of them, "t4x4@epyc-2s" in that host,
@@ -86,7 +85,8 @@ const char *const *moe_network_names(void);
  * b/s, FLOP/s, s, ms, us, ns.  MOE_E_MISSING: no host has such a key, the nearest is suggested; MOE_E_INPUT: the value.  After a
  * failure some hosts may have it and others not. */
 int moe_hardware_set(struct moe_fleet *f, const char *assignment, struct moe_err *e);
-/* Warn of numbers that no machine has, as moe_fleet_from_json does: after the last change. */
+/* Warn, through moe_log, of numbers that are a thousand times off what exists ("gpu bandwidth is 322 B/s: are 322 GB/s meant?"): who has
+ * such a file from a person does, after the last change. */
 void moe_fleet_doubt(const struct moe_fleet *f);
 void moe_hardware_write(const struct moe_hardware *h, struct moe_jw *w); /* the profile, one JSON value */
 void moe_hardware_write_members(const struct moe_hardware *h, struct moe_jw *w); /* its members, into an object that is open */

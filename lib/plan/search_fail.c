@@ -2,10 +2,10 @@
  * the one that was asked for) and micro-batches of 1, with one thing changed. */
 #include <math.h>
 
+#include "base/opts.h"
 #include "plan/predict_full.h"
 #include "plan/search.h"
 
-#define GIB 1073741824.0
 #define MOST_MEMORY 1e18
 #define BISECTIONS 40
 
@@ -108,6 +108,8 @@ static int fail_batch(struct question a, struct moe_err *e)
 /* A host of the fleet that has not the memory for the experts that were placed on it; 0: all have. */
 static int fail_host(const struct moe_setting *s, struct moe_err *e)
 {
+	char placed[32], usable[32], all[32];
+
 	for (int i = 1; s->fleet && s->placement && i < s->placement->devices && i < s->fleet->n; i++) {
 		const struct moe_hardware *h = &s->fleet->hosts[i];
 		double bytes = 0, memory = plan_memory(&h->levels[plan_host(h)]), reserve = s->reserve > 0 ? s->reserve : PLAN_RESERVE;
@@ -115,8 +117,8 @@ static int fail_host(const struct moe_setting *s, struct moe_err *e)
 		for (int l = 0; l < s->model->n_layers; l++)
 			bytes += s->model->layers[l].ffn.experts * plan_expert_bytes(s, l) * plan_held(s, l, i);
 		if (bytes > memory * (1 - reserve))
-			return moe_fail(e, MOE_E_RANGE, "%s: %.1f GiB of experts are placed there, %.1f of its %.1f GiB may be used", h->name,
-			                bytes / GIB, memory * (1 - reserve) / GIB, memory / GIB);
+			return moe_fail(e, MOE_E_RANGE, "%s: %s of experts are placed there, %s of its %s may be used", h->name,
+			                moe_size_text(bytes, placed), moe_size_text(memory * (1 - reserve), usable), moe_size_text(memory, all));
 	}
 	return 0;
 }
@@ -147,6 +149,7 @@ int plan_search_fail(const struct moe_setting *s, const struct moe_search *how, 
 	struct question a = ask(s, how), b = a;
 	const struct moe_hardware *h = s->hardware;
 	long long batch = (long long)smallest(how);
+	char needed[32], there[32];
 
 	if (fail_host(s, e))
 		return MOE_E_RANGE;
@@ -161,9 +164,9 @@ int plan_search_fail(const struct moe_setting *s, const struct moe_search *how, 
 		double need = h->levels[i].bandwidth > 0 ? memory_needed(a, i) : 0;
 
 		if (need > 0)
-			return moe_fail(e, MOE_E_RANGE, "%s: needs %.1f GiB of %s memory at batch %lld, %.1f there are; %s", h->name,
-			                need * h->levels[i].count / GIB, h->levels[i].name, batch,
-			                h->levels[i].memory * h->levels[i].count / GIB, cure(a));
+			return moe_fail(e, MOE_E_RANGE, "%s: needs %s of %s memory at batch %lld, %s there are; %s", h->name,
+			                moe_size_text(need * h->levels[i].count, needed), h->levels[i].name, batch,
+			                moe_size_text(plan_memory(&h->levels[i]), there), cure(a));
 	}
 	return moe_fail(e, MOE_E_RANGE, "%s: does not fit at batch %lld, and more of one memory alone does not help; %s", h->name, batch,
 	                cure(a));

@@ -518,9 +518,9 @@ static void what_does_not_fit_is_refused_with_numbers(void **state)
 	set_level(&a, "cpu", 40 * GIB);
 	a.hardware.n_levels = 1;
 	a.hardware.n_links = 0;
-	refused(&a, "GiB of cpu memory at batch 1, 40.0 there are", "with q4 weights it would fit");
+	refused(&a, "GiB of cpu memory at batch 1, 40.0 GiB there are", "with q4 weights it would fit");
 	set_level(&a, "cpu", 1 * GIB);
-	refused(&a, "1.0 there are", "no quant is small enough");
+	refused(&a, "1.0 GiB there are", "no quant is small enough");
 	set_level(&a, "cpu", 120 * GIB);
 	a.how.latency_bound = 1e-4;
 	refused(&a, "a decode step takes", "are allowed");

@@ -95,8 +95,8 @@ static int set_numbers(const struct options *o, struct site *s, struct moe_err *
 	}
 	if (rc)
 		return moe_fail_prefix(e, rc, "--set");
+	moe_fleet_doubt(&s->fleet);
 	if (changed) {
-		moe_fleet_doubt(&s->fleet);
 		moe_json_free(s->json);
 		s->json = NULL;
 	}
