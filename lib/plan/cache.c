@@ -106,6 +106,7 @@ static void say_search(struct moe_jw *w, const struct moe_search *how)
 	say_num(w, "latency_bound", how->latency_bound);
 	say_int(w, "schedule", how->schedule);
 	say_int(w, "any_quant", how->any_quant);
+	say_int(w, "runnable", how->runnable);
 	say_int(w, "batch", how->batch);
 	say_int(w, "micro_batch", how->micro_batch);
 	say_int(w, "attention_on", how->attention_on);

@@ -239,6 +239,8 @@ struct moe_search {
 	enum moe_objective objective;
 	double latency_bound;        /* seconds of a decode step at most; 0: none */
 	int schedule;                /* an enum moe_schedule, or -1: any */
+	bool runnable;               /* full variant: keys and values lie as the engine has them, whole on one level: where attention is
+	                              * (resident, cgopipe, coalesced, flexgen-c), on the host (flexgen), on either (zero) */
 	bool any_quant;              /* may choose quants by itself among `quant`s that the kernels have, bf16 to q4 */
 	int64_t batch, micro_batch;  /* fixed; 0: free */
 	int attention_on, ffn_on;    /* fixed levels; -1: free */
@@ -246,7 +248,7 @@ struct moe_search {
 	moe_lp_solve *solve;         /* makes shares of weights whole experts; NULL: they stay fractions */
 	void *solve_ctx;
 };
-#define MOE_SEARCH_INIT {MOE_MOST_THROUGHPUT, 0, -1, false, 0, 0, -1, -1, 0, NULL, NULL}
+#define MOE_SEARCH_INIT {MOE_MOST_THROUGHPUT, 0, -1, false, false, 0, 0, -1, -1, 0, NULL, NULL}
 struct moe_found {
 	struct moe_execution execution;
 	struct moe_prediction prediction;

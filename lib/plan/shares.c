@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "plan/private.h"
 #include "plan/search.h"
 
 #define TOLERANCE 1e-9    /* relative: of time, and of memory that is left free for rounding */
@@ -259,7 +260,7 @@ static bool try_fastest(struct shares *c, double *score)
 	       1 / c->scale >= c->q->floor;
 }
 
-double plan_shares(struct plan_search *q, const struct plan_kind *k, struct moe_execution *x, struct moe_prediction *p)
+static double shares(struct plan_search *q, const struct plan_kind *k, struct moe_execution *x, struct moe_prediction *p)
 {
 	struct moe_execution trial = *x;
 	struct shares c = {.q = q, .x = &trial, .level = {k->weights, k->kv}, .n = {1, 1}, .whole = q->whole};
@@ -277,4 +278,41 @@ double plan_shares(struct plan_search *q, const struct plan_kind *k, struct moe_
 		if (restrict_to(&c, k, last))
 			score = cut(&c, x, p);
 	return score;
+}
+
+/* Does the engine have keys and values there? */
+static bool is_run(const struct plan_search *q, const struct plan_kind *k, int kv_on)
+{
+	bool host = kv_on == plan_host(q->setting.hardware);
+
+	if (k->schedule == MOE_SCHEDULE_FLEXGEN)
+		return host;
+	return kv_on == k->attention_on || (host && k->schedule == MOE_SCHEDULE_ZERO);
+}
+
+double plan_shares(struct plan_search *q, const struct plan_kind *k, struct moe_execution *x, struct moe_prediction *p)
+{
+	const struct moe_execution sizes = *x;
+	double best = -INFINITY;
+
+	if (!q->how->runnable)
+		return shares(q, k, x, p);
+	for (int i = 0; i < k->n_kv; i++) {
+		struct plan_kind one = *k;
+		struct moe_execution trial = sizes;
+		struct moe_prediction predicted;
+		double score;
+
+		if (!is_run(q, k, k->kv[i]))
+			continue;
+		one.kv[0] = k->kv[i];
+		one.n_kv = 1;
+		score = shares(q, &one, &trial, &predicted);
+		if (score > best) {
+			best = score;
+			*x = trial;
+			*p = predicted;
+		}
+	}
+	return best;
 }

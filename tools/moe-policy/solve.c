@@ -100,6 +100,7 @@ static int how_to_search(const struct options *o, const struct subject *s, const
 	how->batch = o->batch;
 	how->micro_batch = o->micro_batch;
 	how->any_quant = s->any_quant;
+	how->runnable = true;
 	how->solve = whole_experts;
 	if (rc == 0 && o->simulate)
 		rc = choose_schedule("--simulate", o->simulate, &how->schedule, e);
