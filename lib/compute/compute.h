@@ -189,6 +189,8 @@ struct moe_device_config {
  * has done what is before them; its team is its own.  MOE_E_RANGE: no device's name; MOE_E_UNSUPPORTED: built without CUDA, or no such
  * GPU here, or one that lacks what the numerics need. */
 int moe_device_open(const struct moe_device_config *c, struct moe_backend **out, struct moe_err *e);
+/* GPUs of this host; 0 too when built without CUDA. */
+int moe_device_gpus(void);
 /* Is it the form of a device's name?  MOE_E_RANGE, in the words of --device: no. */
 int moe_device_check(const char *device, struct moe_err *e);
 /* The kind of products on that device (any but "auto") in a numerics id: MOE_KIND_CUDA where their bits are not the CPU's. */

@@ -35,7 +35,7 @@ enum moe_kind moe_device_kind(const char *device, enum moe_activation a)
 }
 
 #ifdef MOE_CUDA
-static int gpus(void)
+int moe_device_gpus(void)
 {
 	return moe_cuda_count();
 }
@@ -47,7 +47,7 @@ static int open_gpu(const struct moe_device_config *c, int index, struct moe_bac
 	return moe_cuda_open(c, index, out, e);
 }
 #else
-static int gpus(void)
+int moe_device_gpus(void)
 {
 	return 0;
 }
@@ -66,7 +66,7 @@ int moe_device_open(const struct moe_device_config *c, struct moe_backend **out,
 	if (rc)
 		return rc;
 	if (strcmp(c->device, "auto") == 0)
-		gpu = gpus() > 0 ? 0 : -1;
+		gpu = moe_device_gpus() > 0 ? 0 : -1;
 	return gpu < 0 ? moe_cpu_device_open(c, out, e) : open_gpu(c, gpu, out, e);
 }
 

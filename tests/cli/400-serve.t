@@ -57,12 +57,19 @@ child_pids() {
 
 runs 0 "--help" moe-serve --help
 has "--help is on stdout" 'usage: moe-serve' "$work/out"
-[ "$(wc -l <"$work/out")" -le 24 ]
+[ "$(wc -l <"$work/out")" -le 25 ]
 ok $? "--help fits a screen"
 runs 2 "no shards" moe-serve
 runs 2 "two shards" moe-serve a b
 runs 2 "an unknown option" moe-serve --nonsense x
 runs 2 "--rank with --ranks" moe-serve --rank 0 --ranks 0-1 x
+runs 2 "a device of another kind" moe-serve --device tpu x
+has "is named" '--device tpu: not cpu, cuda, cuda:N or auto' "$work/err"
+runs 2 "memory of no device" moe-serve --device-memory 1G x
+refuses "a device that does not hold the experts" 'needs 202.5 KiB of experts and .* of buffers on cpu, 200.0 KiB is available' \
+	timeout 60 moe-serve --rank 0 --device cpu --device-memory 200K synth:tiny-mixtral
+[ ! -s "$work/out" ]
+ok $? "and no ready line"
 refuses "no such folder" 'nowhere' timeout 60 moe-serve "$work/nowhere"
 refuses "a rank the set does not have" 'rank 1: .* has 1 device' timeout 60 moe-serve --rank 1 synth:tiny-mixtral
 runs 2 "a rank that is no number" timeout 60 moe-serve --rank x synth:tiny-mixtral

@@ -17,6 +17,8 @@ static const struct moe_opt table[] = {
 	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "multiply quantised weights with f32, not int8 (as moe-route --exact)", 0, 0},
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8, f32 or bf16 (as moe-route --activations)", 0, 0},
+	{"device", 0, MOE_OPT_STR, &opt.device, "WHICH", "compute on cuda (rank R on GPU R), cuda:N, auto, or cpu", 0, 0},
+	{"device-memory", 0, MOE_OPT_SIZE, &opt.device_memory, "SIZE", "use so much of the device's memory", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"numa", 0, MOE_OPT_STR, &opt.numa, "NODES", "bind servers to nodes in turn: auto, off, or a list (auto)", 0, 0},
 	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "before it is ready: read, lock, copy them, or only map (read)", 0, 0},
@@ -82,6 +84,10 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
 	if (opt.bind && !is_endpoint(opt.bind, &e))
 		return moe_usage(&tool, "--bind %s", e.msg);
+	if (opt.device && moe_device_check(opt.device, &e))
+		return moe_usage(&tool, "%s", e.msg);
+	if (opt.device_memory && !opt.device)
+		return moe_usage(&tool, "--device-memory needs --device");
 	if (opt.no_shm && opt.busy_poll != MOE_BUSY_POLL)
 		return moe_usage(&tool, "--busy-poll looks into shared memory, and --no-shm says that there is none");
 	if (!nodes_word(opt.numa))

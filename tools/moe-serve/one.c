@@ -128,9 +128,9 @@ static int open_compute(struct one *o, struct moe_err *e)
 	if (!rc)
 		rc = moe_team_new(plan_threads(p, o->rank, o->node), &o->team, e);
 	if (!rc)
-		rc = load(o, e);
+		rc = device_open(p, o->rank, o->team, &o->backend, e);
 	if (!rc)
-		rc = moe_backend_cpu(o->team, &p->o.numerics, &o->backend, e);
+		rc = load(o, e);
 	if (!rc)
 		rc = moe_experts_local(o->backend, o->tensors, &p->source->model, o->has, (int)p->o.max_rows, &o->local, e);
 	return rc;
@@ -182,7 +182,7 @@ static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
 	const struct moe_identity *id = &o->p->identity;
 	struct moe_jw w;
 	size_t len;
-	char *line;
+	char *line, device[DEVICE_NAME];
 	int rc;
 
 	moe_jw_init(&w, false);
@@ -203,6 +203,8 @@ static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
 	moe_jw_int(&w, (int64_t)id->epoch);
 	moe_jw_key(&w, "numerics");
 	moe_jw_str(&w, id->numerics_text);
+	moe_jw_key(&w, "device");
+	moe_jw_str(&w, device_name(o->p, o->rank, device));
 	if (o->node) {
 		moe_jw_key(&w, "node");
 		moe_jw_int(&w, o->node->id);
@@ -222,13 +224,13 @@ static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
 static void print_config(const struct one *o, uint64_t bytes)
 {
 	const struct options *c = &o->p->o;
-	char a[32], b[32];
+	char a[32], b[32], device[MOE_DEVICE_TEXT];
 
 	moe_log(MOE_DEBUG,
-	        "rank %d: %s, %d expert%s (%s, %s), %s kernels, %d thread%s, at most %d rows a message and %d requests a client, "
+	        "rank %d: %s, %d expert%s (%s, %s), %s, %d thread%s, at most %d rows a message and %d requests a client, "
 	        "buffers %s, numerics %s",
 	        o->rank, moe_server_endpoint(o->server), o->experts, o->experts == 1 ? "" : "s", moe_size_text((double)bytes, a), moe_load_text(c->load),
-	        moe_backend_cpu_isa(o->backend), moe_team_size(o->team), moe_team_size(o->team) == 1 ? "" : "s", (int)c->max_rows, CREDITS,
+	        moe_device_text(o->backend, device), moe_team_size(o->team), moe_team_size(o->team) == 1 ? "" : "s", (int)c->max_rows, CREDITS,
 	        moe_size_text((double)moe_server_bytes(&o->p->source->model, (int)c->max_rows, c->no_shm), b),
 	        o->p->identity.numerics_text);
 	moe_log(MOE_DEBUG, "rank %d: shared memory: %s", o->rank,

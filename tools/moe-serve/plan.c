@@ -110,6 +110,8 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 	if (!rc)
 		rc = nodes_choose(out, e);
 	if (!rc)
+		rc = device_choose(out, e);
+	if (!rc)
 		rc = check_memory(out, e);
 	if (!rc)
 		rc = identify(out, e);

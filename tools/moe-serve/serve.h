@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/numa.h"
+#include "compute/compute.h"
 #include "net/net.h"
 #include "shard/shard.h"
 
@@ -14,7 +15,8 @@
 
 /* What was asked for, as the command line says it. */
 struct options {
-	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights;
+	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights, *device;
+	uint64_t device_memory;      /* 0: all that the device has */
 	bool insecure, exact, no_shm, verify;
 	struct moe_numerics numerics; /* by exact and activations */
 	enum moe_load load;          /* by weights */
@@ -34,6 +36,8 @@ struct plan {
 	int neighbours;              /* servers of this host */
 	const char *rank_from;       /* the environment variable that gave the rank, or NULL */
 	struct moe_nodes nodes;      /* servers are bound to them in turn; none: they are not bound */
+	const char *device;          /* in effect: "cpu", "cuda", "cuda:N"; NULL: the host's processor, in its own memory */
+	int gpus;                    /* of this host, where "cuda" or "auto" was asked for */
 	bool must_bind;              /* it was asked for by name: a server that cannot be bound fails */
 };
 
@@ -62,6 +66,15 @@ int nodes_choose(struct plan *p, struct moe_err *e);
 int nodes_bind(const struct plan *p, int rank, const struct moe_node **out, struct moe_err *e);
 /* How many of this host's servers share the node of a rank. */
 int nodes_sharers(const struct plan *p, int rank);
+
+/* device.c */
+#define DEVICE_NAME 32
+/* --device: whether there is such a one, and what it means for the numerics. */
+int device_choose(struct plan *p, struct moe_err *e);
+/* A rank's: rank R of N GPUs has GPU R mod N.  Returns name. */
+const char *device_name(const struct plan *p, int rank, char name[DEVICE_NAME]);
+/* And its backend.  Refuses, with the numbers, what the rank's experts need and the device does not have. */
+int device_open(const struct plan *p, int rank, struct moe_team *team, struct moe_backend **out, struct moe_err *e);
 
 /* one.c */
 /* Serve one rank until told to stop.  ready(ctx, endpoint) is called once it can be reached; a failure of it ends the
