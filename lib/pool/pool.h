@@ -78,7 +78,7 @@ const struct moe_expert_weights *moe_pager_experts(const struct moe_pager *p, in
 enum moe_evict { MOE_EVICT_LRU, MOE_EVICT_FREQUENCY };
 struct moe_pooled_config {
 	struct moe_backend *device;
-	size_t memory;               /* bytes of the device for experts; at least what one row needs */
+	size_t memory;               /* bytes of the device for experts: at least one; the most that all together take are used */
 	enum moe_evict evict;        /* who goes: needed longest ago, or least often (uses halved as time goes by); never what the batch
 	                              * at hand needs */
 	int max_rows;                /* most rows of a batch */
@@ -89,10 +89,15 @@ struct moe_pooled_stats {
 	int slots;                   /* experts that the device holds at once */
 };
 /* A moe_experts whose batches lie in the host's memory: rows are copied to the device, the experts they need fetched where they are not
- * there, computed, and the results copied back.  A batch that needs more experts than there are slots is computed in several
- * turns; the bits do not change.  MOE_E_NOMEM: fewer slots than one expert, with the numbers. */
+ * there, computed, and the results copied back.  Experts that are there are computed while others come.  A batch that needs more experts
+ * than there are slots is computed by and by; the bits do not change.  A batch may be under way when submit has returned; the next one
+ * waits for it, and y is written when it is waited for.  Tensors and device stay the caller's; nobody else uses the device's computing
+ * operations meanwhile.  MOE_E_NOMEM with the numbers: not even one expert fits, or the device has less; MOE_E_RANGE: max_rows;
+ * MOE_E_UNSUPPORTED: as moe_pager_plan. */
 int moe_experts_pooled(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_pooled_config *c,
                        struct moe_experts **out, struct moe_err *e);
+/* Bytes of the device that it takes for batches, besides those for experts.  SIZE_MAX: they overflow. */
+size_t moe_pooled_batch_bytes(const struct moe_model *m, int max_rows);
 void moe_pooled_stats(const struct moe_experts *pooled, struct moe_pooled_stats *out);
 
 #endif

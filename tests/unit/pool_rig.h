@@ -1,27 +1,31 @@
-/* What the pool tests share: a device whose memory is counted and capped and whose allocations can be made to fail, around the CPU
- * backend; models. */
+/* What the pool tests share: a device of which all that is taken is counted, and which can be made to fail; models. */
 #ifndef POOL_RIG_H
 #define POOL_RIG_H
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "compute_rig.h"
 #include "pool/pool.h"
 
+/* Around the CPU as a device. */
 struct device {
 	struct moe_backend base;     /* first: what is opened is a device */
 	struct moe_backend_ops ops;
-	struct rig rig;              /* computes */
-	size_t used, most, cap;      /* bytes of the device */
+	struct moe_backend *cpu;
 	size_t pinned;               /* bytes of the host */
 	int things;                  /* buffers, streams and marks that are there */
 	int left;                    /* how many more there may be; then each fails.  Below 0: any number */
-	int fail_copies;             /* copies that succeed before they fail.  Below 0: any number */
-	size_t copied;               /* bytes to the device */
+	atomic_int copies;           /* to the device, that succeed before they fail.  Below 0: any number */
+	atomic_int computed;         /* calls of experts that succeed before they fail.  Below 0: any number */
+	atomic_size_t copied;        /* bytes to the device */
+	struct pinned {
+		void *mem;
+		size_t bytes;
+	} blocks[4];
 };
 
 static inline struct device *device_of(struct moe_backend *b)
@@ -29,123 +33,179 @@ static inline struct device *device_of(struct moe_backend *b)
 	return (struct device *)b;
 }
 
-static inline int device_take(struct device *d, struct moe_err *e)
+static inline int device_may(struct device *d, struct moe_err *e)
 {
 	if (d->left == 0)
 		return moe_fail(e, MOE_E_NOMEM, "no more: as the test wants it");
 	d->left -= d->left > 0;
-	d->things++;
 	return 0;
 }
 
-/* A buffer knows its size. */
-static inline void *sized(size_t bytes)
+static inline int device_took(struct device *d, int rc)
 {
-	size_t *mem = moe_aligned(bytes + 64, "buffer", NULL);
-
-	assert_non_null(mem);
-	*mem = bytes;
-	return mem + 64 / sizeof *mem;
+	d->things += rc == 0;
+	return rc;
 }
 
-static inline size_t unsized(void *mem)
-{
-	size_t *at = (size_t *)mem - 64 / sizeof *at, bytes = *at;
-
-	free(at);
-	return bytes;
-}
+#define TAKE(b, call) (device_may(device_of(b), e) ? MOE_E_NOMEM : device_took(device_of(b), device_of(b)->cpu->ops->call))
+#define GIVE(b, thing, call) ((thing) ? (void)(device_of(b)->things--, device_of(b)->cpu->ops->call) : (void)0)
 
 static inline int device_alloc(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e)
 {
-	struct device *d = device_of(b);
-
-	if (d->cap && bytes > d->cap - d->used)
-		return moe_fail(e, MOE_E_NOMEM, "%zu bytes, %zu of %zu are used", bytes, d->used, d->cap);
-	if (device_take(d, e))
-		return MOE_E_NOMEM;
-	d->used += bytes;
-	d->most = d->used > d->most ? d->used : d->most;
-	*mem = sized(bytes);
-	return 0;
+	return TAKE(b, alloc(device_of(b)->cpu, bytes, mem, e));
 }
 
 static inline void device_release(struct moe_backend *b, void *mem)
 {
-	if (!mem)
-		return;
-	device_of(b)->used -= unsized(mem);
-	device_of(b)->things--;
+	GIVE(b, mem, release(device_of(b)->cpu, mem));
 }
 
 static inline int device_alloc_pinned(struct moe_backend *b, size_t bytes, void **host, struct moe_err *e)
 {
-	if (device_take(device_of(b), e))
-		return MOE_E_NOMEM;
+	struct pinned *p = device_of(b)->blocks;
+	int rc = TAKE(b, alloc_pinned(device_of(b)->cpu, bytes, host, e));
+
+	if (rc)
+		return rc;
+	while (p->mem)
+		p++;
+	*p = (struct pinned){*host, bytes};
 	device_of(b)->pinned += bytes;
-	*host = sized(bytes);
 	return 0;
 }
 
 static inline void device_release_pinned(struct moe_backend *b, void *host)
 {
-	if (!host)
-		return;
-	device_of(b)->pinned -= unsized(host);
-	device_of(b)->things--;
+	struct pinned *p = device_of(b)->blocks;
+
+	while (host && p->mem != host)
+		p++;
+	if (host) {
+		device_of(b)->pinned -= p->bytes;
+		p->mem = NULL;
+	}
+	GIVE(b, host, release_pinned(device_of(b)->cpu, host));
 }
 
 static inline void device_memory(struct moe_backend *b, struct moe_device_memory *out)
 {
-	*out = (struct moe_device_memory){device_of(b)->used, device_of(b)->most, device_of(b)->cap};
+	device_of(b)->cpu->ops->memory(device_of(b)->cpu, out);
 }
 
-static inline int device_copy(struct moe_backend *b, struct moe_stream_q *q, void *to, const void *from, size_t bytes,
-                              struct moe_err *e)
+static inline int device_stream_open(struct moe_backend *b, struct moe_stream_q **q, struct moe_err *e)
 {
-	struct device *d = device_of(b);
-
-	(void)q;
-	if (d->fail_copies == 0)
-		return moe_fail(e, MOE_E_IO, "the link is down");
-	d->fail_copies -= d->fail_copies > 0;
-	memcpy(to, from, bytes);
-	__atomic_fetch_add(&d->copied, bytes, __ATOMIC_RELAXED);
-	return 0;
+	return TAKE(b, stream_open(device_of(b)->cpu, q, e));
 }
 
-static inline int device_copy_out(struct moe_backend *b, struct moe_stream_q *q, void *to, const void *from, size_t bytes,
-                                  struct moe_err *e)
+static inline void device_stream_close(struct moe_backend *b, struct moe_stream_q *q)
 {
-	(void)b, (void)q, (void)e;
-	memcpy(to, from, bytes);
-	return 0;
+	GIVE(b, q, stream_close(device_of(b)->cpu, q));
+}
+
+static inline int device_event_open(struct moe_backend *b, struct moe_mark **ev, struct moe_err *e)
+{
+	return TAKE(b, event_open(device_of(b)->cpu, ev, e));
+}
+
+static inline void device_event_close(struct moe_backend *b, struct moe_mark *ev)
+{
+	GIVE(b, ev, event_close(device_of(b)->cpu, ev));
+}
+
+static inline int device_event_record(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e)
+{
+	return device_of(b)->cpu->ops->event_record(device_of(b)->cpu, q, ev, e);
+}
+
+static inline int device_event_wait(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e)
+{
+	return device_of(b)->cpu->ops->event_wait(device_of(b)->cpu, q, ev, e);
 }
 
 static inline int device_sync(struct moe_backend *b, struct moe_stream_q *q, struct moe_err *e)
 {
-	(void)b, (void)q, (void)e;
-	return 0;
+	return device_of(b)->cpu->ops->sync(device_of(b)->cpu, q, e);
 }
 
-static inline void device_open(struct device *d)
+/* One less; false: there is none left. */
+static inline bool device_spend(atomic_int *left)
 {
-	assert_true(rig_open(&d->rig, "base", 2));
-	*d = (struct device){.rig = d->rig, .left = -1, .fail_copies = -1};
+	int n = atomic_load(left);
+
+	if (n > 0)
+		atomic_fetch_sub(left, 1);
+	return n != 0;
+}
+
+static inline int device_copy_in(struct moe_backend *b, struct moe_stream_q *q, void *mem, const void *host, size_t bytes,
+                                 struct moe_err *e)
+{
+	if (!device_spend(&device_of(b)->copies))
+		return moe_fail(e, MOE_E_IO, "the link is down");
+	atomic_fetch_add(&device_of(b)->copied, bytes);
+	return device_of(b)->cpu->ops->copy_in(device_of(b)->cpu, q, mem, host, bytes, e);
+}
+
+static inline int device_copy_out(struct moe_backend *b, struct moe_stream_q *q, void *host, const void *mem, size_t bytes,
+                                  struct moe_err *e)
+{
+	return device_of(b)->cpu->ops->copy_out(device_of(b)->cpu, q, host, mem, bytes, e);
+}
+
+static inline int device_experts(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x,
+                                 const struct moe_expert_group *groups, int n_groups, const int32_t *x_row, const float *weight,
+                                 enum moe_act act, float *scratch, struct moe_err *e)
+{
+	struct moe_backend *cpu = device_of(b)->cpu;
+
+	if (!device_spend(&device_of(b)->computed))
+		return moe_fail(e, MOE_E_IO, "the device is gone");
+	return cpu->ops->experts(cpu, q, y, x, groups, n_groups, x_row, weight, act, scratch, e);
+}
+
+static inline int device_combine(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *parts, const int32_t *slot,
+                                 int rows, int k, int n, struct moe_err *e)
+{
+	return device_of(b)->cpu->ops->combine(device_of(b)->cpu, q, y, parts, slot, rows, k, n, e);
+}
+
+/* memory: its cap; 0: none. */
+static inline void device_open(struct device *d, size_t memory)
+{
+	struct moe_device_config c = {.device = "cpu", .memory = memory, .threads = 2, .numerics = MOE_NUMERICS_INIT};
+	struct moe_err e = MOE_ERR_INIT;
+
+	memset(d, 0, sizeof *d);
+	d->left = -1;
+	atomic_store(&d->copies, -1);
+	atomic_store(&d->computed, -1);
+	assert_int_equal(moe_device_open(&c, &d->cpu, &e), 0);
 	d->ops = (struct moe_backend_ops){
 		.name = "test", .alloc = device_alloc, .release = device_release, .memory = device_memory,
 		.alloc_pinned = device_alloc_pinned, .release_pinned = device_release_pinned,
-		.copy_in = device_copy, .copy_out = device_copy_out, .sync = device_sync,
+		.stream_open = device_stream_open, .stream_close = device_stream_close, .event_open = device_event_open,
+		.event_close = device_event_close, .event_record = device_event_record, .event_wait = device_event_wait,
+		.copy_in = device_copy_in, .copy_out = device_copy_out, .sync = device_sync,
+		.experts = device_experts, .combine = device_combine,
 	};
 	d->base.ops = &d->ops;
+}
+
+static inline struct moe_device_memory device_has(struct device *d)
+{
+	struct moe_device_memory m;
+
+	device_memory(&d->base, &m);
+	return m;
 }
 
 /* Nothing that was taken is left. */
 static inline void device_close(struct device *d)
 {
 	assert_int_equal(d->things, 0);
-	assert_int_equal(d->used + d->pinned, 0);
-	rig_close(&d->rig);
+	assert_int_equal(d->pinned, 0);
+	assert_int_equal(device_has(d).used, 0);
+	d->cpu->ops->close(d->cpu);
 }
 
 /* ---- models ---- */
