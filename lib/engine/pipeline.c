@@ -127,7 +127,7 @@ int moe_pipeline_open(const struct moe_model *m, const struct moe_tensors *t, st
 	int rc;
 
 	TRY(moe_pipeline_sizes(m, t, c, &s, e));
-	TRY(moe_pipeline_fits(m, t, c, &s, e));
+	TRY(moe_pipeline_refuse(m, t, c, &s, true, e));
 	p = moe_calloc(1, sizeof *p, "the pipeline", e);
 	if (!p)
 		return MOE_E_NOMEM;

@@ -41,9 +41,11 @@ int64_t moe_pipeline_positions(const struct moe_model *m, const struct moe_engin
  * which is the engine's. */
 int moe_pipeline_plan(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
                       struct moe_engine_memory *out, struct moe_err *e);
+/* MOE_E_NOMEM with the numbers (needed, available, what would fit) when the device, as it is now, has no room for pipeline and KV cache. */
+int moe_pipeline_fits(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c, struct moe_err *e);
 /* t: base and experts.  host: the engine's backend; kv: where the engine's KV cache lies (memory of the device if
- * moe_pipeline_kv_on_device, else of the host).  Refuses with the numbers, before anything is taken, what the device cannot hold
- * (MOE_E_NOMEM: needed, available, what would fit). */
+ * moe_pipeline_kv_on_device, else of the host).  Refuses as moe_pipeline_fits does, the KV cache being
+ * there already, before it takes anything. */
 int moe_pipeline_open(const struct moe_model *m, const struct moe_tensors *t, struct moe_backend *host, struct moe_kv *kv,
                       const struct moe_engine_config *c, const struct moe_pipeline_client *client, struct moe_pipeline **out,
                       struct moe_err *e);

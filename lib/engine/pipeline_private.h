@@ -82,9 +82,9 @@ struct moe_pipeline_sizes {
 int moe_pipeline_sizes(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
                        struct moe_pipeline_sizes *out, struct moe_err *e);
 struct moe_pager_config moe_pipeline_pager(const struct moe_engine_config *c, const struct moe_pipeline_form *f);
-/* MOE_E_NOMEM with the numbers when the device has no room for it beside what is taken already. */
-int moe_pipeline_fits(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
-                      const struct moe_pipeline_sizes *s, struct moe_err *e);
+/* pipeline_fit.c: MOE_E_NOMEM with the numbers when the device has no room for it beside what is taken already; kv_taken: the KV cache is. */
+int moe_pipeline_refuse(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
+                        const struct moe_pipeline_sizes *s, bool kv_taken, struct moe_err *e);
 
 void moe_pipeline_place_device(struct moe_pipeline_device *d, const struct moe_model *m, const struct moe_pipeline_form *f,
                                enum moe_kv_type t, size_t *kv_bytes, struct moe_carve *c);
