@@ -61,6 +61,8 @@ static void launch_cgopipe(struct build *b)
 	}
 }
 
+/* Attention of a layer begins when the experts of the one before have ended.  Until its first hidden state comes back from the CPU nothing
+ * but a page can go over the link, so there the page goes first. */
 static void launch_coalesced(struct build *b)
 {
 	int m = b->shape.micro_batches;
@@ -73,8 +75,12 @@ static void launch_coalesced(struct build *b)
 		}
 		for (int j = 0; j < m; j++) {
 			struct turn t = moe_turn(b, pass * m + j);
+			bool page_first = j == 0 && m > 1;
+			if (page_first)
+				moe_launch_pages(b, &t);
 			moe_launch(b, MOE_TASK_LOAD_HIDDEN, &t);
-			moe_launch_pages(b, &t);
+			if (!page_first)
+				moe_launch_pages(b, &t);
 			moe_launch(b, MOE_TASK_POST_ATTENTION, &t);
 		}
 		moe_launch_experts(b, &last);

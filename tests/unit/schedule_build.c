@@ -140,6 +140,7 @@ static void coalesced_runs_experts_once_a_layer(void **state)
 	rig_build(&s, &g);
 	assert_lane(&g, MOE_LANE_GPU, 0, "embed-1.0 pre-attention0.0 embed-1.1 pre-attention0.1 post-attention0.0 post-attention0.1 "
 		"experts0.0 pre-attention1.0 pre-attention1.1 post-attention1.0 post-attention1.1 experts1.0 head2.0 head2.1 ");
+	assert_lane(&g, MOE_LANE_H2D, 2, "load-weights1.0 load-hidden0.0 load-hidden0.1 load-weights1.1 load-hidden1.0 load-hidden1.1 ");
 	moe_graph_free(&g);
 }
 
