@@ -77,6 +77,10 @@ enum moe_overlap { MOE_OVERLAP_AUTO, MOE_OVERLAP_ON, MOE_OVERLAP_OFF };
 struct moe_span {
 	uint64_t begin, end;
 };
+/* The executor in simulated time: what would happen if each task took as many seconds as this says (called by several threads at once), and
+ * computed nothing.  spans[g->n] count from 0.  MOE_E_INPUT: a duration that is no number or below 0. */
+int moe_graph_rehearse(const struct moe_graph *g, double (*seconds)(void *ctx, const struct moe_task *t), void *ctx, struct moe_span *spans,
+                       struct moe_err *e);
 /* The spans of a graph's tasks as a timeline (plan/plan.h) that begins with the first of them: how busy each lane was, and what can be
  * drawn.  moe_timeline_free. */
 struct moe_timeline;

@@ -1,6 +1,21 @@
-/* What happened, as a timeline like those that are predicted. */
+/* What happened, or would, as a timeline like those that are predicted. */
 #include "engine/engine.h"
+#include "engine/executor.h"
 #include "plan/plan.h"
+
+int moe_graph_rehearse(const struct moe_graph *g, double (*seconds)(void *ctx, const struct moe_task *t), void *ctx, struct moe_span *spans,
+                       struct moe_err *e)
+{
+	const struct moe_executor_config c = {.seconds = seconds, .ctx = ctx};
+	struct moe_executor *x;
+	int rc = moe_executor_open(&c, &x, e);
+
+	if (rc)
+		return rc;
+	rc = moe_executor_run(x, g, spans, NULL, e);
+	moe_executor_close(x);
+	return rc;
+}
 
 int moe_spans_timeline(const struct moe_graph *g, const struct moe_span *spans, struct moe_timeline *out, struct moe_err *e)
 {

@@ -82,7 +82,6 @@ static void predictions_are_run(void **state)
 	static struct moe_span spans[RIG_MOST];
 	struct moe_timeline played, ran;
 	struct moe_durations *d;
-	struct moe_executor *ex;
 	struct moe_fleet fleet;
 	struct moe_model m;
 	struct moe_graph g;
@@ -93,15 +92,12 @@ static void predictions_are_run(void **state)
 	for (int prefill = 0; prefill < 2; prefill++) {
 		assert_int_equal(moe_simulate(&s, &x, prefill, 2, &g, &played, NULL), 0);
 		assert_int_equal(moe_durations_new(&s, &x, &g, &d, NULL), 0);
-		const struct moe_executor_config c = {.seconds = moe_durations_seconds, .ctx = d};
-		assert_int_equal(moe_executor_open(&c, &ex, NULL), 0);
-		assert_int_equal(moe_executor_run(ex, &g, spans, NULL, NULL), 0);
+		assert_int_equal(moe_graph_rehearse(&g, moe_durations_seconds, d, spans, NULL), 0);
 		assert_int_equal(moe_spans_timeline(&g, spans, &ran, NULL), 0);
 		assert_true(fabs(ran.makespan - played.makespan) < 1e-8);
 		assert_true(fabs(ran.step_seconds - played.step_seconds) < 1e-8);
 		for (int l = 0; l < MOE_LANES; l++)
 			assert_true(fabs(ran.busy[l] - played.busy[l]) < 1e-9 * g.n);
-		moe_executor_close(ex);
 		moe_durations_free(d);
 		moe_timeline_free(&ran);
 		moe_timeline_free(&played);

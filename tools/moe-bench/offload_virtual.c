@@ -6,7 +6,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "engine/executor.h"
 #include "offload.h"
 
 #define HARDWARE_CAP ((size_t)16 << 20)
@@ -136,14 +135,10 @@ static struct moe_execution equal_policy(const struct site *s, enum moe_schedule
 
 static int run_graph(const struct moe_graph *g, struct moe_durations *d, struct moe_timeline *out, struct moe_err *e)
 {
-	const struct moe_executor_config c = {.seconds = moe_durations_seconds, .ctx = d};
 	struct moe_span *spans = moe_calloc(g->n, sizeof *spans, "spans", e);
-	struct moe_executor *x = NULL;
-	int rc = spans ? moe_executor_open(&c, &x, e) : MOE_E_NOMEM;
+	int rc = spans ? moe_graph_rehearse(g, moe_durations_seconds, d, spans, e) : MOE_E_NOMEM;
 
-	rc = rc ? rc : moe_executor_run(x, g, spans, NULL, e);
 	rc = rc ? rc : moe_spans_timeline(g, spans, out, e);
-	moe_executor_close(x);
 	free(spans);
 	return rc;
 }
