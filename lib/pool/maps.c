@@ -57,20 +57,15 @@ const struct moe_map *moe_pool_map_of(const struct moe_pool_maps *m, const unsig
 	return m->v[lo - 1];
 }
 
-/* Weights are gone through in a circle, so those just used are the last to be needed again: MADV_COLD lets them go before older ones, and
- * what of a model fits into memory stays there. */
 void moe_pool_advise(const struct moe_pool_maps *m, const unsigned char *data, size_t bytes, enum moe_pool_advice advice)
 {
-	static const int how[] = {[MOE_POOL_COMING] = MADV_WILLNEED, [MOE_POOL_NOW] = MADV_POPULATE_READ, [MOE_POOL_LAST] = MADV_COLD};
+	static const int how[] = {[MOE_POOL_COMING] = MADV_WILLNEED, [MOE_POOL_NOW] = MADV_POPULATE_READ, [MOE_POOL_COLD] = MADV_COLD,
+	                          [MOE_POOL_GONE] = MADV_PAGEOUT};
+	bool leaves = advice == MOE_POOL_COLD || advice == MOE_POOL_GONE;
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)data, to = from + bytes;
 
-	if (advice == MOE_POOL_LAST) { /* a page that is shared with what comes next stays */
-		from = (from + page - 1) / page * page;
-		to = to / page * page;
-	} else {
-		from = from / page * page;
-		to = (to + page - 1) / page * page;
-	}
+	from = (leaves ? from + page - 1 : from) / page * page; /* a page that is shared with what lies beside it does not leave */
+	to = (leaves ? to : to + page - 1) / page * page;
 	if (from < to && moe_pool_map_of(m, data))
 		(void)madvise((void *)from, to - from, how[advice]);
 }

@@ -63,6 +63,18 @@ static int take_host(struct moe_pager *p, struct moe_err *e)
 	return rc;
 }
 
+static int place_images(struct moe_pager *p, struct moe_err *e)
+{
+	size_t sum = 0;
+
+	p->before = moe_calloc((size_t)p->plan.n_layers, sizeof *p->before, "images", e);
+	for (int l = 0; p->before && l < p->plan.n_layers; l++) {
+		p->before[l] = sum;
+		sum += p->plan.moved[l];
+	}
+	return p->before ? 0 : MOE_E_NOMEM;
+}
+
 static int make_tables(struct moe_pager *p, struct moe_err *e)
 {
 	const struct moe_pager_plan *y = &p->plan;
@@ -92,7 +104,7 @@ static void forget(const struct moe_pager *p, const struct moe_expert_weights *w
 
 	moe_pool_parts(w, parts);
 	for (int i = 0; i < 3; i++)
-		moe_pool_advise(&p->maps, parts[i].data, parts[i].bytes, MOE_POOL_LAST);
+		moe_pool_advise(&p->maps, parts[i].data, parts[i].bytes, MOE_POOL_COLD);
 }
 
 static int bring_residents(struct moe_pager *p, struct moe_err *e)
@@ -116,13 +128,10 @@ static int bring_residents(struct moe_pager *p, struct moe_err *e)
 static int bring_pinned(struct moe_pager *p, struct moe_err *e)
 {
 	const struct moe_pager_plan *y = &p->plan;
-	size_t at = 0;
 	int rc = 0;
 
 	for (int l = 0; p->pinned_all && l < y->n_layers && rc == 0; l++) {
-		p->image[l] = at;
-		rc = moe_pager_copy(p, p->relay + at, l, 0, y->moved[l], e);
-		at += y->moved[l];
+		rc = moe_pager_copy(p, p->relay + p->before[l], l, 0, y->moved[l], e);
 		for (int i = y->residents[l]; i < y->experts[l]; i++)
 			forget(p, &y->w[moe_pager_index(y, l, i)]);
 	}
@@ -136,10 +145,7 @@ static int open_all(struct moe_pager *p, const struct moe_model *m, const struct
 	int rc = moe_pager_plan_open(m, p->tensors, c, &p->plan, e);
 
 	rc = rc ? rc : moe_pool_maps_open(p->tensors, &p->maps, e);
-	if (rc == 0) {
-		p->image = moe_calloc((size_t)m->n_layers, sizeof *p->image, "images", e);
-		rc = p->image ? 0 : MOE_E_NOMEM;
-	}
+	rc = rc ? rc : place_images(p, e);
 	rc = rc ? rc : check_device(p, e);
 	rc = rc ? rc : check_host(p, e);
 	rc = rc ? rc : take_device(p, e);
@@ -147,6 +153,7 @@ static int open_all(struct moe_pager *p, const struct moe_model *m, const struct
 	rc = rc ? rc : make_tables(p, e);
 	rc = rc ? rc : bring_residents(p, e);
 	rc = rc ? rc : bring_pinned(p, e);
+	p->kept = moe_memory_available() / 4 * 3; /* others live here too */
 	return rc ? rc : moe_tensors_check(p->tensors, e);
 }
 
@@ -184,7 +191,7 @@ void moe_pager_close(struct moe_pager *p)
 	if (p->relay)
 		p->device->ops->release_pinned(p->device, p->relay);
 	free(p->staging);
-	free(p->image);
+	free(p->before);
 	free(p->table[0]);
 	free(p->table[1]);
 	moe_pool_maps_close(&p->maps);

@@ -108,7 +108,10 @@ int moe_pager_read(struct moe_pager *p, int layer, int page, struct moe_err *e)
 		advise(p, next_layer, next, MOE_POOL_COMING);
 	advise(p, layer, page, MOE_POOL_NOW);
 	rc = moe_pager_copy(p, to, layer, from, from + bytes, e);
-	advise(p, layer, page, MOE_POOL_LAST);
+	/* Weights are gone through in a circle, where a cache that drops what was used longest ago drops what is needed next, and keeps
+	 * nothing.  So as much as memory holds stays, and the rest leaves at once. */
+	if (p->before[layer] + from + bytes > p->kept)
+		advise(p, layer, page, MOE_POOL_GONE);
 	return rc;
 }
 
@@ -145,7 +148,7 @@ int moe_pager_load(struct moe_pager *p, struct moe_stream_q *q, int layer, int p
 	if (bytes == 0)
 		return 0;
 	return p->device->ops->copy_in(p->device, q, p->slots + (size_t)slot * p->plan.sizes.layer + from,
-	                               p->relay + p->image[layer] + from, bytes, e);
+	                               p->relay + (p->pinned_all ? p->before[layer] : 0) + from, bytes, e);
 }
 
 const struct moe_expert_weights *moe_pager_experts(const struct moe_pager *p, int layer, int slot)

@@ -60,8 +60,8 @@ void moe_pager_close(struct moe_pager *p);
 /* The stations of a page, in their order; which of them there are follows from the config.  Each overwrites the same page of the layer
  * before in what it fills; schedule.h says when it may.  Different pages and stations may be worked on by different threads at once.
  * A layer that moves less than others has its last pages shorter, down to none.  MOE_E_RANGE: no such layer, page, slot or station.
- *   read   file -> staging, or -> relay when pinned.  The kernel is told which page comes next and that this one may go first when
- *          memory is short.  MOE_E_IO names a file that was cut short.
+ *   read   file -> staging, or -> relay when pinned.  The kernel is told which page comes next, and that this one may leave its
+ *          cache unless all that moves fits there.  MOE_E_IO names a file that was cut short.
  *   pin    staging, or the tensors' memory (MOE_E_IO as above) -> relay
  *   load   relay, or pinned memory -> slot 0 or 1 of the device, by a copy on q that may be under way afterwards */
 int moe_pager_read(struct moe_pager *p, int layer, int page, struct moe_err *e);

@@ -45,7 +45,8 @@ const struct moe_map *moe_pool_map_of(const struct moe_pool_maps *m, const unsig
 enum moe_pool_advice {
 	MOE_POOL_COMING,             /* read ahead */
 	MOE_POOL_NOW,                /* read at once: cheaper than a fault for every page */
-	MOE_POOL_LAST,               /* the last to be needed again: goes first when memory is short */
+	MOE_POOL_COLD,               /* not needed for long: may go first when memory is short */
+	MOE_POOL_GONE,               /* leaves the kernel's cache now */
 };
 void moe_pool_advise(const struct moe_pool_maps *m, const unsigned char *data, size_t bytes, enum moe_pool_advice advice);
 
@@ -85,7 +86,8 @@ struct moe_pager {
 	unsigned char *slots;        /* of the device: [2, sizes.layer] */
 	unsigned char *relay;        /* pinned: one layer, or with pinned_all the images of all layers */
 	unsigned char *staging;      /* one layer; NULL: there is none */
-	size_t *image;               /* [n_layers]: where a layer's image begins in the relay */
+	size_t *before;              /* [n_layers]: bytes of the images of the layers before it */
+	size_t kept;                 /* bytes of the first images that may stay in the kernel's cache when they are read from files */
 	struct moe_expert_weights *table[2]; /* [n_layers, max_experts] for each slot */
 };
 
