@@ -289,7 +289,9 @@ int moe_tickets_take(struct moe_tickets *t, uint64_t ticket, struct moe_err *e);
 void moe_tickets_forget(struct moe_tickets *t, uint64_t ticket);
 
 /* Experts computed here by a backend, from tensors that stay the caller's.  has[layer * max_experts + expert] says which are
- * to be bound (NULL: all); an expert that is not held fails the rows that need it.  max_rows: most rows of a batch. */
+ * to be bound (NULL: all); an expert that is not held fails the rows that need it.  max_rows: most rows of a batch.  If the
+ * backend's memory is not the host's, weights are copied there now and rows of batches when they are computed; MOE_E_NOMEM, before
+ * anything is copied, says with numbers what does not fit. */
 int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
                       int max_rows, struct moe_experts **out, struct moe_err *e);
 /* Memory that moe_experts_local takes for a batch of max_rows. */

@@ -1,10 +1,13 @@
 /* Experts computed in this process, while a batch is submitted.  Pairs (row, expert) are sorted by expert, so that each
- * expert's weights are read once for all its rows. */
+ * expert's weights are read once for all its rows.  When the backend's memory is not the host's, weights are brought there for
+ * good, and a batch's rows go there and back. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/opts.h"
 #include "compute/compute.h"
+#include "upload.h"
 
 struct local {
 	struct moe_experts base;     /* first: a moe_experts is a local */
@@ -18,6 +21,10 @@ struct local {
 	/* For one batch of up to max_rows * max_k pairs. */
 	struct moe_sorted_pairs sorted;
 	float *parts, *scratch;      /* [pairs, H], [pairs, I]; the backend's */
+
+	/* NULL if the backend's memory is the host's. */
+	unsigned char *resident;     /* the weights */
+	float *x, *y;                /* [max_rows, H] */
 };
 
 /* ---- sizes ---- */
@@ -66,18 +73,47 @@ static int mark_missing(const struct local *x, const struct moe_batch *b, struct
 	return rc;
 }
 
+static size_t row_bytes(const struct local *x, int rows)
+{
+	return (size_t)rows * (size_t)x->model.hidden * sizeof(float);
+}
+
+/* *there: rows[n, H] where the backend finds them. */
+static int bring_rows(struct local *x, const float *rows, int n, const float **there, struct moe_err *e)
+{
+	*there = x->x ? x->x : rows;
+	return x->x ? x->b->ops->copy_in(x->b, NULL, x->x, rows, row_bytes(x, n), e) : 0;
+}
+
+/* rows[n, H] = what the backend has put `there`, if that is elsewhere. */
+static int fetch_rows(struct local *x, float *rows, int n, const float *there, struct moe_err *e)
+{
+	return there == rows ? 0 : x->b->ops->copy_out(x->b, NULL, rows, there, row_bytes(x, n), e);
+}
+
+/* Whatever has failed: nothing that is under way is to touch the batch's arrays any more. */
+static int settle(struct local *x, int rc, struct moe_err *e)
+{
+	int waited = x->b->ops->sync(x->b, NULL, rc ? NULL : e);
+
+	rc = rc ? rc : waited;
+	return rc ? rc : moe_tensors_check(x->tensors, e);
+}
+
 static int compute_batch(struct local *x, const struct moe_batch *b, struct moe_err *e)
 {
 	const struct moe_backend_ops *ops = x->b->ops;
 	struct moe_sorted_pairs *s = &x->sorted;
-	int rc;
+	float *y = x->y ? x->y : b->y;
+	const float *rows;
+	int rc = bring_rows(x, b->x, b->rows, &rows, e);
 
 	moe_sort_pairs(s, b->ids, b->weights, b->rows, b->k, b->failed, &x->weights[(size_t)b->layer * (size_t)x->max_experts]);
-	rc = ops->experts(x->b, NULL, x->parts, b->x, s->groups, s->n_groups, s->x_row, s->weight,
-	                  x->model.layers[b->layer].ffn.act, x->scratch, e);
-	rc = rc ? rc : ops->combine(x->b, NULL, b->y, x->parts, s->slot, b->rows, b->k, x->model.hidden, e);
-	rc = rc ? rc : ops->sync(x->b, NULL, e);
-	return rc ? rc : moe_tensors_check(x->tensors, e);
+	rc = rc ? rc : ops->experts(x->b, NULL, x->parts, rows, s->groups, s->n_groups, s->x_row, s->weight,
+	                            x->model.layers[b->layer].ffn.act, x->scratch, e);
+	rc = rc ? rc : ops->combine(x->b, NULL, y, x->parts, s->slot, b->rows, b->k, x->model.hidden, e);
+	rc = rc ? rc : fetch_rows(x, b->y, b->rows, y, e);
+	return settle(x, rc, e);
 }
 
 static int run_batch(struct local *x, const struct moe_batch *b, struct moe_err *e)
@@ -132,6 +168,9 @@ static void local_close(struct moe_experts *base)
 		return;
 	x->b->ops->release(x->b, x->parts);
 	x->b->ops->release(x->b, x->scratch);
+	x->b->ops->release(x->b, x->resident);
+	x->b->ops->release(x->b, x->x);
+	x->b->ops->release(x->b, x->y);
 	moe_sorted_pairs_free(&x->sorted);
 	free(x->weights);
 	free(x);
@@ -166,22 +205,66 @@ static int bind_all(struct local *x, const uint8_t *has, struct moe_err *e)
 	return 0;
 }
 
-static int allocate(struct local *x, struct moe_err *e)
+static int take_floats(struct local *x, size_t rows, size_t n, float **mem, struct moe_err *e)
 {
-	const struct moe_backend_ops *ops = x->b->ops;
-	size_t pairs = (size_t)x->max_rows * (size_t)x->max_k, experts = (size_t)x->max_experts;
-	void *parts = NULL, *scratch = NULL;
+	void *v = NULL;
+	int rc = x->b->ops->alloc(x->b, rows * n * sizeof **mem, &v, e);
+
+	*mem = v;
+	return rc;
+}
+
+static int check_device(const struct local *x, size_t weights, size_t pairs, struct moe_err *e)
+{
+	size_t batch = sizeof(float) * (pairs * (size_t)(x->model.hidden + moe_model_max_expert_width(&x->model)) +
+	                                2 * (size_t)x->max_rows * (size_t)x->model.hidden);
+	struct moe_device_memory m;
+	char a[32], b[32], c[32], d[32];
+	size_t left;
+
+	x->b->ops->memory(x->b, &m);
+	left = m.used < m.cap ? m.cap - m.used : 0;
+	if (m.cap == 0 || (weights <= left && batch <= left - weights))
+		return 0;
+	return moe_fail(e, MOE_E_NOMEM, "experts need %s of the device and a batch of %d rows %s, together %s; %s is left of it",
+	                moe_size_text((double)weights, a), x->max_rows, moe_size_text((double)batch, b),
+	                moe_size_text((double)weights + (double)batch, c), moe_size_text((double)left, d));
+}
+
+/* Memory of the device for weights and rows; nothing is taken unless there is room for all. */
+static int move_to_device(struct local *x, size_t pairs, struct moe_err *e)
+{
+	size_t n = (size_t)x->model.n_layers * (size_t)x->max_experts, hidden = (size_t)x->model.hidden, bytes;
+	void *resident = NULL;
 	int rc;
 
-	x->weights = moe_calloc((size_t)x->model.n_layers * experts, sizeof *x->weights, "experts", e);
+	if (!moe_upload_bytes(x->weights, n, &bytes))
+		return moe_fail(e, MOE_E_NOMEM, "the experts' size overflows");
+	rc = check_device(x, bytes, pairs, e);
+	if (rc)
+		return rc;
+	rc = x->b->ops->alloc(x->b, bytes, &resident, e);
+	x->resident = resident;
+	rc = rc ? rc : take_floats(x, (size_t)x->max_rows, hidden, &x->x, e);
+	rc = rc ? rc : take_floats(x, (size_t)x->max_rows, hidden, &x->y, e);
+	rc = rc ? rc : moe_upload(x->b, x->resident, x->weights, n, e);
+	return rc ? rc : moe_tensors_check(x->tensors, e);
+}
+
+static int open_local(struct local *x, const uint8_t *has, struct moe_err *e)
+{
+	size_t pairs = (size_t)x->max_rows * (size_t)x->max_k;
+	int rc;
+
+	x->weights = moe_calloc((size_t)x->model.n_layers * (size_t)x->max_experts, sizeof *x->weights, "experts", e);
 	if (!x->weights)
 		return MOE_E_NOMEM;
-	rc = moe_sorted_pairs_new(&x->sorted, x->max_experts, (int)pairs, e);
-	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)x->model.hidden * sizeof(float), &parts, e);
-	rc = rc ? rc : ops->alloc(x->b, pairs * (size_t)moe_model_max_expert_width(&x->model) * sizeof(float), &scratch, e);
-	x->parts = parts;
-	x->scratch = scratch;
-	return rc;
+	rc = bind_all(x, has, e);
+	rc = rc ? rc : moe_sorted_pairs_new(&x->sorted, x->max_experts, (int)pairs, e);
+	if (!rc && !x->b->ops->host_memory)
+		rc = move_to_device(x, pairs, e);
+	rc = rc ? rc : take_floats(x, pairs, (size_t)x->model.hidden, &x->parts, e);
+	return rc ? rc : take_floats(x, pairs, (size_t)moe_model_max_expert_width(&x->model), &x->scratch, e);
 }
 
 int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
@@ -202,8 +285,7 @@ int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const 
 	x->max_experts = moe_model_max_experts(m);
 	x->max_rows = max_rows;
 	x->max_k = moe_model_max_top_k(m);
-	rc = allocate(x, e);
-	rc = rc ? rc : bind_all(x, has, e);
+	rc = open_local(x, has, e);
 	if (rc) {
 		local_close(&x->base);
 		return rc;
@@ -238,6 +320,8 @@ int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p
 {
 	struct local *x = (struct local *)local;
 	struct moe_expert_group *groups = x->sorted.groups;
+	float *y = x->x ? x->parts : p->y;
+	const float *rows;
 	int n_groups = 0, rc = check_pairs(x, p, e);
 
 	if (rc)
@@ -247,8 +331,9 @@ int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p
 			groups[n_groups++] = (struct moe_expert_group){*held(x, p->layer, p->expert[i]), i, 0};
 		groups[n_groups - 1].pairs++;
 	}
-	rc = x->b->ops->experts(x->b, NULL, p->y, p->x, groups, n_groups, p->row, p->weight,
-	                        x->model.layers[p->layer].ffn.act, x->scratch, e);
-	rc = rc ? rc : x->b->ops->sync(x->b, NULL, e);
-	return rc ? rc : moe_tensors_check(x->tensors, e);
+	rc = bring_rows(x, p->x, p->rows, &rows, e);
+	rc = rc ? rc : x->b->ops->experts(x->b, NULL, y, rows, groups, n_groups, p->row, p->weight,
+	                                  x->model.layers[p->layer].ffn.act, x->scratch, e);
+	rc = rc ? rc : fetch_rows(x, p->y, p->n, y, e);
+	return settle(x, rc, e);
 }

@@ -11,7 +11,7 @@
 
 struct house {
 	struct moe_checkpoint *c;
-	struct rig rig;
+	struct rig rig, plain;       /* of which the second says what must come out */
 	struct moe_experts *x;
 	int k, hidden, experts;
 	float *in, *out;             /* [ROWS, hidden] */
@@ -33,6 +33,7 @@ static void house_from(struct house *h, const uint8_t *has)
 	const struct moe_ffn *f = &h->c->model.layers[0].ffn;
 
 	assert_true(rig_open(&h->rig, "base", 2));
+	assert_true(rig_open_plain(&h->plain, "base", 1, NULL));
 	must(moe_experts_local(h->rig.b, h->c->tensors, &h->c->model, has, ROWS, &h->x, &e), &e);
 	h->k = f->gate.top_k;
 	h->hidden = h->c->model.hidden;
@@ -61,6 +62,7 @@ static void house_close(struct house *h)
 {
 	h->x->ops->close(h->x);
 	rig_close(&h->rig);
+	rig_close(&h->plain);
 	moe_checkpoint_close(h->c);
 	free(h->in);
 	free(h->out);
@@ -84,7 +86,7 @@ static void row_plainly(struct house *h, int i, float *y)
 		struct moe_expert_weights w;
 
 		must(moe_bind_expert(h->c->tensors, &h->c->model, h->batch.layer, h->ids[i * h->k + j], &w, &e), &e);
-		must(h->rig.b->ops->ffn(h->rig.b, NULL, part, h->in + i * h->hidden, 1, &w, MOE_ACT_SILU, scratch, &e), &e);
+		must(h->plain.b->ops->ffn(h->plain.b, NULL, part, h->in + i * h->hidden, 1, &w, MOE_ACT_SILU, scratch, &e), &e);
 		for (int d = 0; d < h->hidden; d++) {
 			float v = part[d] * h->weights[i * h->k + j];
 
@@ -296,11 +298,13 @@ static void cut_file_fails_rows_and_is_named(void **state)
 	house_from(&h, NULL);
 	must(run(&h, &e), &e);
 	check_rows(&h, true);
-	each_file(dir, cut_weights);
-	assert_int_equal(run(&h, &e), MOE_E_IO);
-	assert_non_null(strstr(e.msg, ".safetensors"));
-	for (int i = 0; i < ROWS; i++)
-		assert_true(h.failed[i]);
+	if (h.rig.b->ops->host_memory) { /* a device has its own copy */
+		each_file(dir, cut_weights);
+		assert_int_equal(run(&h, &e), MOE_E_IO);
+		assert_non_null(strstr(e.msg, ".safetensors"));
+		for (int i = 0; i < ROWS; i++)
+			assert_true(h.failed[i]);
+	}
 	house_close(&h);
 	each_file(dir, remove_file);
 	rmdir(dir);
