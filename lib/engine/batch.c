@@ -24,6 +24,8 @@ void moe_pass_build(struct moe_pass *p, struct moe_seq *const *running, int n, i
 		struct moe_seq *s = running[i];
 		int rows = 1;
 
+		if (s->ended)
+			continue;
 		if (!moe_seq_generating(s)) {
 			rows = s->n_prompt - s->n_done;
 			if (rows > left)

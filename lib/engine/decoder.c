@@ -26,16 +26,16 @@ static int open_memory(struct moe_decoder *d, const struct moe_engine_config *c,
 	at = (struct moe_carve){.base = d->host_memory};
 	moe_host_buffers_place(&d->host, d->m, s->max_rows, c->max_sequences, &at);
 	d->logits_rows = s->logits_rows;
-	return moe_kv_open(&d->kv, d->b, d->m, c->kv, s->kv_blocks, !c->no_prefix_cache, e);
+	return 0;
 }
 
 int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,
-                     struct moe_backend *b, struct moe_experts *x, const struct moe_engine_config *c,
+                     struct moe_backend *b, struct moe_experts *x, struct moe_kv *kv, const struct moe_engine_config *c,
                      const struct moe_engine_sizes *s, struct moe_err *e)
 {
 	int rc;
 
-	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .step_timeout = c->step_timeout, .overlap = c->overlap};
+	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .kv = kv, .step_timeout = c->step_timeout, .overlap = c->overlap};
 	rc = moe_bind_base(base, m, &d->w, e);
 	if (rc == 0)
 		rc = open_memory(d, c, s, e);
@@ -50,7 +50,6 @@ void moe_decoder_close(struct moe_decoder *d)
 {
 	if (!d->b)
 		return;
-	moe_kv_close(&d->kv);
 	if (d->device_memory)
 		d->b->ops->release(d->b, d->device_memory);
 	if (d->vector_memory)
@@ -77,7 +76,7 @@ static int attend(struct moe_decoder *d, int layer, const struct moe_pass *p, co
 	const struct moe_layer_on on = moe_decoder_layer(d, layer);
 	const struct moe_attention *a = &on.layer->attn;
 	const struct moe_attn_seq *seqs = p->attn + part->first;
-	struct moe_kv_view kv = moe_kv_view(&d->kv, layer);
+	struct moe_kv_view kv = moe_kv_view(d->kv, layer);
 	size_t row = (size_t)part->row, hidden = (size_t)d->m->hidden;
 	size_t q_width = (size_t)a->heads * (size_t)a->head_dim, k_width = (size_t)a->kv_heads * (size_t)a->head_dim;
 	struct moe_heads heads = {d->buf.q + row * q_width, d->buf.k + row * k_width, d->buf.v + row * k_width};

@@ -9,19 +9,8 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "engine/private.h"
-
-struct moe_engine {
-	struct moe_engine_config config;
-	const struct moe_tensors *base;
-	struct moe_decoder d;
-	struct moe_seq **running;    /* [max_sequences], in order of admission */
-	int n_running;
-	struct moe_seq *waiting, *last_waiting;
-	int n_waiting;
-	uint64_t last_id;
-	struct moe_engine_stats stats;
-};
+#include "engine/pipeline.h"
+#include "engine/requests.h"
 
 const char *moe_finish_name(enum moe_finish f)
 {
@@ -32,6 +21,21 @@ const char *moe_finish_name(enum moe_finish f)
 
 /* ---- opening and closing ---- */
 
+static int open_all(struct moe_engine *g, struct moe_backend *b, struct moe_experts *x, const struct moe_engine_sizes *s,
+                    struct moe_err *e)
+{
+	const struct moe_engine_config *c = &g->config;
+	bool on_device = c->offload && moe_pipeline_kv_on_device(c->offload);
+
+	g->running = moe_calloc((size_t)c->max_sequences, sizeof *g->running, "the engine", e);
+	if (!g->running)
+		return MOE_E_NOMEM;
+	TRY(moe_kv_open(&g->kv, on_device ? c->offload->device : b, g->m, c->kv, s->kv_blocks, !c->no_prefix_cache, e));
+	if (c->offload)
+		return moe_turns_open(g, b, &g->turns, e);
+	return moe_decoder_open(&g->d, g->m, g->base, b, x, &g->kv, c, s, e);
+}
+
 int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, struct moe_backend *b,
                    struct moe_experts *x, const struct moe_engine_config *c, struct moe_engine **out, struct moe_err *e)
 {
@@ -39,32 +43,26 @@ int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, st
 	struct moe_engine *g;
 	int rc;
 
-	TRY(moe_engine_sizes(m, c, &sizes, e));
+	TRY(moe_engine_sizes(m, base, c, &sizes, e));
 	TRY(moe_engine_fits(c, &sizes, moe_memory_available(), e));
 	g = moe_calloc(1, sizeof *g, "the engine", e);
 	if (!g)
 		return MOE_E_NOMEM;
 	g->config = *c;
+	if (c->offload) {
+		g->offload = *c->offload;
+		g->config.offload = &g->offload;
+	}
+	g->m = m;
 	g->base = base;
-	g->running = moe_calloc((size_t)c->max_sequences, sizeof *g->running, "the engine", e);
-	rc = g->running ? moe_decoder_open(&g->d, m, base, b, x, c, &sizes, e) : MOE_E_NOMEM;
+	rc = open_all(g, b, x, &sizes, e);
 	if (rc != 0) {
 		moe_engine_free(g);
 		return rc;
 	}
-	g->stats.kv_bytes = sizes.memory.kv;
+	g->stats.kv_bytes = sizes.memory.kv + sizes.memory.device_kv;
 	*out = g;
 	return 0;
-}
-
-static void free_list(struct moe_seq *s)
-{
-	while (s) {
-		struct moe_seq *next = s->next;
-
-		moe_seq_free(s);
-		s = next;
-	}
 }
 
 void moe_engine_free(struct moe_engine *g)
@@ -73,8 +71,14 @@ void moe_engine_free(struct moe_engine *g)
 		return;
 	for (int i = 0; i < g->n_running; i++)
 		moe_seq_free(g->running[i]);
-	free_list(g->waiting);
+	for (struct moe_seq *s = g->waiting, *next; s; s = next) {
+		next = s->next;
+		moe_seq_free(s);
+	}
+	moe_turns_close(g->turns);
 	moe_decoder_close(&g->d);
+	if (g->kv.b)
+		moe_kv_close(&g->kv);
 	free(g->running);
 	free(g);
 }
@@ -83,6 +87,8 @@ void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx)
 {
 	g->d.on_route = fn;
 	g->d.ctx_route = ctx;
+	if (g->turns)
+		moe_turns_on_route(g->turns, fn, ctx);
 }
 
 struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
@@ -92,9 +98,9 @@ struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
 	s.halved = g->d.halved;
 	s.running = g->n_running;
 	s.waiting = g->n_waiting;
-	s.kv_blocks = (size_t)g->d.kv.n_blocks;
-	s.kv_blocks_used = (size_t)moe_kv_held(&g->d.kv);
-	s.kv_blocks_cached = (size_t)g->d.kv.prefix.n_idle;
+	s.kv_blocks = (size_t)g->kv.n_blocks;
+	s.kv_blocks_used = (size_t)moe_kv_held(&g->kv);
+	s.kv_blocks_cached = (size_t)g->kv.prefix.n_idle;
 	return s;
 }
 
@@ -115,7 +121,7 @@ static int check_sampling(const struct moe_sampling *s, struct moe_err *e)
 
 static int check_tokens(const struct moe_engine *g, const struct moe_request *r, struct moe_err *e)
 {
-	int vocab = g->d.m->vocab;
+	int vocab = g->m->vocab;
 
 	if (r->n_tokens < 1 || !r->tokens)
 		return moe_fail(e, MOE_E_RANGE, "the prompt has no tokens");
@@ -129,7 +135,7 @@ static int check_tokens(const struct moe_engine *g, const struct moe_request *r,
 /* How many positions the request may come to. */
 static int check_length(const struct moe_engine *g, const struct moe_request *r, int *positions, struct moe_err *e)
 {
-	int ctx = g->config.ctx, kv = g->d.kv.n_blocks * MOE_KV_BLOCK;
+	int ctx = g->config.ctx, kv = g->kv.n_blocks * MOE_KV_BLOCK;
 	int most = ctx < kv ? ctx : kv;
 	int64_t need = r->n_tokens;
 
@@ -196,7 +202,7 @@ void moe_engine_cancel(struct moe_engine *g, uint64_t id)
 
 /* ---- ending ---- */
 
-static struct moe_event event_of(const struct moe_seq *s, enum moe_event_kind kind)
+struct moe_event moe_event_of(const struct moe_seq *s, enum moe_event_kind kind)
 {
 	return (struct moe_event){.kind = kind,
 	                          .id = s->id,
@@ -207,31 +213,34 @@ static struct moe_event event_of(const struct moe_seq *s, enum moe_event_kind ki
 	                          .cached_tokens = s->n_cached};
 }
 
-/* Their last events; the callback may submit meanwhile, so they are in no list of the engine's any more. */
-static void say_goodbye(struct moe_engine *g, struct moe_seq *list)
+void moe_engine_say_goodbye(struct moe_engine *g, struct moe_seq *s)
 {
-	for (struct moe_seq *s = list; s; s = s->next) {
-		struct moe_event ev = event_of(s, MOE_EV_DONE);
+	struct moe_event ev = moe_event_of(s, MOE_EV_DONE);
 
-		if (s->finish == MOE_FINISH_ERROR)
-			ev.err = &s->err;
-		g->config.on_event(g->config.ctx_event, &ev);
-	}
-	free_list(list);
+	if (s->said_goodbye)
+		return;
+	s->said_goodbye = true;
+	if (s->finish == MOE_FINISH_ERROR)
+		ev.err = &s->err;
+	g->config.on_event(g->config.ctx_event, &ev);
 }
 
-static void check_time(struct moe_seq *s, uint64_t now)
+/* Their last events; the callback may submit meanwhile, so they are in no list of the engine's any more. */
+static void send_off(struct moe_engine *g, struct moe_seq *list)
 {
-	if (s->cancelled)
-		moe_seq_end(s, MOE_FINISH_CANCELLED);
-	else if (s->deadline && now >= s->deadline)
-		moe_seq_time_out(s);
+	while (list) {
+		struct moe_seq *next = list->next;
+
+		moe_engine_say_goodbye(g, list);
+		moe_seq_free(list);
+		list = next;
+	}
 }
 
 static void leave(struct moe_engine *g, struct moe_seq *s)
 {
 	if (s->holds_blocks)
-		moe_kv_give(&g->d.kv, s->blocks, s->n_blocks);
+		moe_kv_give(&g->kv, s->blocks, s->n_blocks);
 	s->holds_blocks = false;
 }
 
@@ -254,11 +263,11 @@ static void retire(struct moe_engine *g)
 		end = &s->next;
 	}
 	g->n_running = kept;
-	say_goodbye(g, gone);
+	send_off(g, gone);
 }
 
 /* The same for the queue. */
-static void retire_waiting(struct moe_engine *g)
+void moe_engine_retire_waiting(struct moe_engine *g)
 {
 	struct moe_seq *gone = NULL, **end = &gone, **at = &g->waiting;
 	uint64_t now = moe_now_ns();
@@ -267,7 +276,7 @@ static void retire_waiting(struct moe_engine *g)
 	while (*at) {
 		struct moe_seq *s = *at;
 
-		check_time(s, now);
+		moe_seq_check(s, now);
 		if (!s->ended) {
 			g->last_waiting = s;
 			at = &s->next;
@@ -279,7 +288,7 @@ static void retire_waiting(struct moe_engine *g)
 		*end = s;
 		end = &s->next;
 	}
-	say_goodbye(g, gone);
+	send_off(g, gone);
 }
 
 static void retire_late(struct moe_engine *g)
@@ -287,9 +296,9 @@ static void retire_late(struct moe_engine *g)
 	uint64_t now = moe_now_ns();
 
 	for (int i = 0; i < g->n_running; i++)
-		check_time(g->running[i], now);
+		moe_seq_check(g->running[i], now);
 	retire(g);
-	retire_waiting(g);
+	moe_engine_retire_waiting(g);
 }
 
 /* ---- admission ---- */
@@ -309,9 +318,9 @@ static void admit(struct moe_engine *g)
 	while (g->waiting && g->n_running < g->config.max_sequences) {
 		struct moe_seq *s = g->waiting;
 
-		if (!moe_prefix_admit(&g->d.kv, s))
+		if (!moe_prefix_admit(&g->kv, s))
 			break;
-		if (g->d.kv.share && !s->score)
+		if (g->kv.share && !s->score)
 			g->stats.prefix_lookup_tokens += (uint64_t)s->n_prompt;
 		g->stats.prefix_hit_tokens += (uint64_t)s->n_cached;
 		g->waiting = s->next;
@@ -325,119 +334,6 @@ static void admit(struct moe_engine *g)
 		g->stats.most_running = g->n_running;
 }
 
-/* ---- what the rows say ---- */
-
-/* A row whose logits are wanted. */
-struct row {
-	struct moe_seq *s;
-	int position;                /* of the row's input; its logits are for the next */
-};
-
-static bool is_eos(const struct moe_model *m, int32_t token)
-{
-	for (int i = 0; i < m->n_eos; i++)
-		if (m->eos[i] == token)
-			return true;
-	return false;
-}
-
-static int send(struct moe_engine *g, const struct moe_event *ev)
-{
-	return g->config.on_event(g->config.ctx_event, ev);
-}
-
-static void score(struct moe_engine *g, struct moe_seq *s, int position, int best, const float *logits)
-{
-	struct moe_event ev = event_of(s, MOE_EV_SCORE);
-
-	ev.position = position;
-	ev.token = best;
-	ev.logits = logits;
-	if (position + 1 < s->n_prompt)
-		ev.logprob = (float)moe_logprob(logits, g->d.m->vocab, s->prompt[position + 1]);
-	if (send(g, &ev) != 0 || position + 1 == s->n_prompt)
-		moe_seq_end(s, MOE_FINISH_STOP);
-}
-
-static void generate(struct moe_engine *g, struct moe_seq *s, int position, int best, const float *logits)
-{
-	const struct moe_model *m = g->d.m;
-	int token = moe_sample(&s->sampling, logits, m->vocab, best, (uint64_t)position + 1, g->d.host.p, g->d.host.order);
-	struct moe_event ev;
-
-	if (!s->ignore_eos && is_eos(m, token)) {
-		moe_seq_end(s, MOE_FINISH_STOP);
-		return;
-	}
-	s->last = token;
-	s->n_made++;
-	g->stats.generated++;
-	ev = event_of(s, MOE_EV_TOKEN);
-	ev.position = position + 1;
-	ev.token = token;
-	ev.logits = logits;
-	ev.logprob = (float)moe_logprob(logits, m->vocab, token);
-	if (send(g, &ev) != 0)
-		moe_seq_end(s, MOE_FINISH_STOP);
-	else if (s->n_made == s->max_tokens)
-		moe_seq_end(s, MOE_FINISH_LENGTH);
-}
-
-static void speak(struct moe_engine *g, const struct row *r, const float *logits)
-{
-	int best = moe_argmax(logits, g->d.m->vocab);
-	struct moe_err why;
-
-	if (best < 0) {
-		moe_fail(&why, MOE_E_INPUT, "logits at position %d are not finite", r->position);
-		moe_seq_fail(r->s, &why);
-	} else if (r->s->score) {
-		score(g, r->s, r->position, best, logits);
-	} else {
-		generate(g, r->s, r->position, best, logits);
-	}
-}
-
-/* Head and events of n rows, n <= logits_rows. */
-static int speak_rows(struct moe_engine *g, const struct row *rows, const int32_t *at, int n, struct moe_err *e)
-{
-	TRY(moe_decoder_head(&g->d, at, n, e));
-	for (int i = 0; i < n; i++) {
-		const float *logits;
-
-		if (rows[i].s->ended)
-			continue; /* ended at an earlier row of this step */
-		TRY(moe_decoder_logits(&g->d, i, &logits, e));
-		speak(g, &rows[i], logits);
-	}
-	return 0;
-}
-
-/* The rows whose logits someone wants: all of a scored prompt, else a sequence's last once its prompt is read.  They
- * go through the head a few at a time, so its memory does not grow with the prompt. */
-static int speak_all(struct moe_engine *g, const struct moe_pass *p, struct moe_err *e)
-{
-	struct row rows[MOE_LOGITS_ROWS];
-	int32_t at[MOE_LOGITS_ROWS];
-	int n = 0;
-
-	for (int i = 0; i < p->all.n; i++) {
-		struct moe_seq *s = p->seq[i];
-		const struct moe_attn_seq *a = &p->attn[i];
-		int first = s->score ? 0 : moe_seq_generating(s) ? a->rows - 1 : a->rows;
-
-		for (int r = first; r < a->rows; r++) {
-			rows[n] = (struct row){s, a->pos + r};
-			at[n++] = a->row + r;
-			if (n == g->d.logits_rows) {
-				TRY(speak_rows(g, rows, at, n, e));
-				n = 0;
-			}
-		}
-	}
-	return n > 0 ? speak_rows(g, rows, at, n, e) : 0;
-}
-
 /* ---- the step ---- */
 
 static void skip_shared(struct moe_engine *g)
@@ -446,26 +342,38 @@ static void skip_shared(struct moe_engine *g)
 		struct moe_seq *s = g->running[i];
 		int before = s->n_cached;
 
-		moe_prefix_skip(&g->d.kv, s);
+		moe_prefix_skip(&g->kv, s);
 		g->stats.prefix_hit_tokens += (uint64_t)(s->n_cached - before);
 	}
+}
+
+static int plain_head(void *ctx, const int32_t *rows, int n, struct moe_err *e)
+{
+	return moe_decoder_head(ctx, rows, n, e);
+}
+
+static int plain_logits(void *ctx, int i, const float **logits, struct moe_err *e)
+{
+	return moe_decoder_logits(ctx, i, logits, e);
 }
 
 static int pass(struct moe_engine *g, struct moe_err *e)
 {
 	struct moe_host_buffers *h = &g->d.host;
 	struct moe_pass p = {.ids = h->ids, .positions = h->positions, .attn = h->attn, .seq = h->seq};
+	const struct moe_speaker by = {plain_head, plain_logits, &g->d, g->d.logits_rows, h->p, h->order};
 
-	skip_shared(g);
 	moe_pass_build(&p, g->running, g->n_running, g->config.chunk);
 	g->stats.steps++;
 	g->stats.rows += (uint64_t)p.all.rows;
 	TRY(moe_decoder_run(&g->d, &p, e));
 	/* Weights may have been read from a file that was cut short meanwhile. */
 	TRY(moe_tensors_check(g->base, e));
-	for (int i = 0; i < p.all.n; i++)
-		moe_prefix_computed(&g->d.kv, p.seq[i], p.attn[i].rows);
-	return speak_all(g, &p, e);
+	for (int i = 0; i < p.all.n; i++) {
+		p.seq[i]->n_done += p.attn[i].rows;
+		moe_prefix_publish(&g->kv, p.seq[i]);
+	}
+	return moe_speak(g, &p, &by, e);
 }
 
 int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e)
@@ -476,7 +384,8 @@ int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e)
 	retire_late(g);
 	admit(g);
 	if (g->n_running > 0) {
-		rc = pass(g, &why);
+		skip_shared(g);
+		rc = g->turns ? moe_turns_run(g->turns, &why) : pass(g, &why);
 		for (int i = 0; i < g->n_running && rc != 0; i++)
 			moe_seq_fail(g->running[i], &why);
 		retire(g);

@@ -53,7 +53,8 @@ struct moe_event {
 	const struct moe_err *err;   /* with MOE_FINISH_ERROR; a timeout is MOE_E_TIMEOUT */
 };
 /* Return 0 to go on; 1 to end this request here with MOE_FINISH_STOP (a stop string was seen).  Must not call the engine,
- * except moe_engine_submit and moe_engine_cancel. */
+ * except moe_engine_submit and moe_engine_cancel.  One call at a time, while moe_engine_step runs; with offload in another thread
+ * than the one that called it. */
 typedef int moe_event_fn(void *ctx, const struct moe_event *ev);
 
 struct moe_request {
@@ -122,6 +123,7 @@ struct moe_engine_config {
 struct moe_engine_stats {
 	uint64_t steps, rows, generated;
 	uint64_t halved;             /* steps that went in two halves */
+	uint64_t graphs, prefill_graphs; /* with offload: that were run; of these over whole prompts */
 	int running, waiting, most_running;
 	uint64_t admitted_while_decoding;  /* admissions at a time when another sequence was generating */
 	size_t kv_blocks, kv_blocks_used, kv_bytes; /* used: held by sequences */
@@ -144,8 +146,9 @@ int moe_engine_max_rows(const struct moe_engine_config *c);
  * config that cannot be (no sequences, ctx beyond the model's positions ...). */
 int moe_engine_plan(const struct moe_model *m, const struct moe_tensors *tensors, const struct moe_engine_config *c,
                     struct moe_engine_memory *out, struct moe_err *e);
-/* model, tensors (base weights; with offload experts too), backend and experts stay the caller's and outlive the engine.  MOE_E_NOMEM with the
- * numbers (needed, available, what would fit) when it does not fit. */
+/* model, tensors (base weights; with offload experts too), backend and experts stay the caller's and outlive the engine; with offload
+ * so does the device, and x is not used and may be NULL.  MOE_E_NOMEM with the numbers (needed, available, what would fit) when it does
+ * not fit. */
 int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, struct moe_backend *b,
                    struct moe_experts *x, const struct moe_engine_config *c, struct moe_engine **out, struct moe_err *e);
 void moe_engine_free(struct moe_engine *g);
@@ -153,11 +156,16 @@ void moe_engine_free(struct moe_engine *g);
 /* Queue a request.  Refused at once: no tokens, a token id outside the vocabulary (MOE_E_RANGE), prompt (plus max_tokens)
  * longer than ctx or than the KV memory ever holds (MOE_E_RANGE, with the numbers). *id counts from 1. */
 int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_t *id, struct moe_err *e);
-/* Ends with MOE_FINISH_CANCELLED at the next step. */
+/* Ends with MOE_FINISH_CANCELLED at the next step, with offload the next step of the graph under way.  To be called between steps, or
+ * from an event. */
 void moe_engine_cancel(struct moe_engine *g, uint64_t id);
 /* Run one step: admit, one pass of the model over a batch of rows, events.  *busy: whether anything is left to do.
  * A failure of some sequences is their event, not the step's; the step fails only when nothing can go on, and
- * then every running sequence has ended with that error. */
+ * then every running sequence has ended with that error.
+ * With offload: admit, put the running sequences into micro-batches (micro_batches.h), one graph.  That is one pass over whole prompts,
+ * or as many steps as the last of the sequences needs, but only until the first place comes free when others wait for one, and at
+ * most offload->steps.  Events come as they happen; what ends in the middle leaves its place after the graph, which stops when all have
+ * ended.  Cancellations and timeouts are seen in every step of the graph. */
 int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e);
 struct moe_engine_stats moe_engine_stats(const struct moe_engine *g);
 

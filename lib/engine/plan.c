@@ -1,10 +1,12 @@
 /* Memory, counted before anything is taken. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "base/opts.h"
-#include "engine/private.h"
+#include "engine/pipeline.h"
+#include "engine/requests.h"
 
 #define MOST_SEQUENCES (1 << 20)
 #define MOST_CHUNK (1 << 20)
@@ -86,11 +88,35 @@ static int buffer_sizes(const struct moe_model *m, const struct moe_engine_confi
 	return 0;
 }
 
-int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *out,
-                     struct moe_err *e)
+/* The pipeline's, and what is the engine's beside it. */
+static int offload_sizes(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
+                         struct moe_engine_sizes *s, struct moe_err *e)
+{
+	struct moe_engine_memory *all = &s->memory;
+	size_t own;
+
+	if (moe_pipeline_kv_on_device(c->offload)) {
+		all->device = all->device_kv = all->kv;
+		all->kv = 0;
+	}
+	all->total = all->kv;
+	TRY(moe_pipeline_plan(m, t, c, all, e));
+	s->max_rows = moe_pipeline_rows(c);
+	if (!moe_add_size(moe_prefix_bytes(s->kv_blocks), moe_turns_bytes(m, c), &own) ||
+	    !moe_add_size(all->buffers, own, &all->buffers) || !moe_add_size(all->total, own, &all->total))
+		return moe_fail(e, MOE_E_NOMEM, "the buffers for %d sequences overflow", c->max_sequences);
+	return 0;
+}
+
+int moe_engine_sizes(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
+                     struct moe_engine_sizes *out, struct moe_err *e)
 {
 	TRY(check_config(m, c, e));
 	*out = (struct moe_engine_sizes){.max_rows = moe_engine_max_rows(c)};
+	if (c->offload) {
+		TRY(moe_engine_kv_sizes(m, c, out, e));
+		return offload_sizes(m, t, c, out, e);
+	}
 	out->logits_rows = out->max_rows < MOE_LOGITS_ROWS ? out->max_rows : MOE_LOGITS_ROWS;
 	TRY(moe_engine_kv_sizes(m, c, out, e));
 	return buffer_sizes(m, c, out, e);
@@ -101,8 +127,7 @@ int moe_engine_plan(const struct moe_model *m, const struct moe_tensors *tensors
 {
 	struct moe_engine_sizes s;
 
-	(void)tensors;
-	TRY(moe_engine_sizes(m, c, &s, e));
+	TRY(moe_engine_sizes(m, tensors, c, &s, e));
 	*out = s.memory;
 	return 0;
 }
@@ -123,23 +148,47 @@ static void suggest(const struct moe_engine_config *c, const struct moe_engine_s
 		moe_buf_printf(text, NULL, "%s --ctx %zu%s", text->len ? ", or" : ":", ctx, text->len ? "" : " would fit");
 }
 
+static int too_large(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t kv, size_t room, const char *rest,
+                     struct moe_err *e)
+{
+	struct moe_buf hint = MOE_BUF_INIT;
+	char needs[32];
+	int rc;
+
+	suggest(c, s, room, &hint);
+	rc = moe_fail(e, MOE_E_NOMEM, "KV cache for %d sequences of %d positions needs %s%s%s", c->max_sequences, c->ctx,
+	              moe_size_text((double)kv, needs), rest, hint.data ? hint.data : "");
+	moe_buf_free(&hint);
+	return rc;
+}
+
+static int fits_device(const struct moe_engine_config *c, const struct moe_engine_sizes *s, struct moe_err *e)
+{
+	struct moe_device_memory memory;
+	char has[32], rest[64];
+	size_t room;
+
+	if (s->memory.device_kv == 0)
+		return 0;
+	c->offload->device->ops->memory(c->offload->device, &memory);
+	room = memory.cap > memory.used ? memory.cap - memory.used : 0;
+	if (memory.cap == 0 || s->memory.device_kv <= room)
+		return 0;
+	snprintf(rest, sizeof rest, ", %s left on the device", moe_size_text((double)room, has));
+	return too_large(c, s, s->memory.device_kv, room, rest, e);
+}
+
 int moe_engine_fits(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t available,
                     struct moe_err *e)
 {
-	char kv[32], buffers[32], has[32];
-	struct moe_buf hint = MOE_BUF_INIT;
-	int rc;
+	char buffers[32], has[32], rest[96];
 
 	if (s->memory.total <= available)
-		return 0;
+		return fits_device(c, s, e);
 	moe_size_text((double)s->memory.buffers, buffers);
 	moe_size_text((double)available, has);
 	if (s->memory.buffers >= available)
 		return moe_fail(e, MOE_E_NOMEM, "buffers for %d rows a step need %s, %s available", s->max_rows, buffers, has);
-	suggest(c, s, available - s->memory.buffers, &hint);
-	rc = moe_fail(e, MOE_E_NOMEM, "KV cache for %d sequences of %d positions needs %s and buffers %s, %s available%s",
-	              c->max_sequences, c->ctx, moe_size_text((double)s->memory.kv, kv), buffers, has,
-	              hint.data ? hint.data : "");
-	moe_buf_free(&hint);
-	return rc;
+	snprintf(rest, sizeof rest, " and buffers %s, %s available", buffers, has);
+	return too_large(c, s, s->memory.kv, available - s->memory.buffers, rest, e);
 }

@@ -148,6 +148,7 @@ static void skip(struct moe_kv *kv, struct moe_seq *s, int32_t block)
 	moe_kv_hold(kv, block);
 	s->blocks[s->n_done / MOE_KV_BLOCK] = block;
 	s->parent = kv->prefix.block[block].serial;
+	s->n_published++;
 	s->n_done += MOE_KV_BLOCK;
 	s->n_cached += MOE_KV_BLOCK;
 }
@@ -165,7 +166,7 @@ bool moe_prefix_admit(struct moe_kv *kv, struct moe_seq *s)
 		return true;
 	}
 	moe_kv_give(kv, s->blocks, shared);
-	s->n_done = s->n_cached = 0;
+	s->n_done = s->n_cached = s->n_published = 0;
 	s->parent = 0;
 	return false;
 }
@@ -183,10 +184,13 @@ void moe_prefix_skip(struct moe_kv *kv, struct moe_seq *s)
 /* Block i of s is full.  If somebody has published the same meanwhile, share that one. */
 static void filled(struct moe_kv *kv, struct moe_seq *s, int i)
 {
-	int32_t same = find(&kv->prefix, s->parent, s->tokens);
+	int32_t tokens[MOE_KV_BLOCK], same;
 
+	for (int t = 0; t < MOE_KV_BLOCK; t++)
+		tokens[t] = moe_seq_input(s, i * MOE_KV_BLOCK + t);
+	same = find(&kv->prefix, s->parent, tokens);
 	if (same < 0) {
-		publish(&kv->prefix, s->blocks[i], s->parent, s->tokens);
+		publish(&kv->prefix, s->blocks[i], s->parent, tokens);
 	} else {
 		moe_kv_hold(kv, same);
 		moe_kv_give(kv, &s->blocks[i], 1);
@@ -195,13 +199,8 @@ static void filled(struct moe_kv *kv, struct moe_seq *s, int i)
 	s->parent = kv->prefix.block[s->blocks[i]].serial;
 }
 
-void moe_prefix_computed(struct moe_kv *kv, struct moe_seq *s, int rows)
+void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s)
 {
-	for (int end = s->n_done + rows; s->n_done < end; s->n_done++) {
-		int at = s->n_done % MOE_KV_BLOCK;
-
-		s->tokens[at] = moe_seq_input(s, s->n_done);
-		if (kv->share && at == MOE_KV_BLOCK - 1)
-			filled(kv, s, s->n_done / MOE_KV_BLOCK);
-	}
+	for (; kv->share && s->n_published < s->n_done / MOE_KV_BLOCK; s->n_published++)
+		filled(kv, s, s->n_published);
 }

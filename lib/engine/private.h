@@ -19,6 +19,7 @@ struct moe_seq {
 	void *user;
 	struct moe_sampling sampling;
 	bool ignore_eos, score, cancelled;
+	bool said_goodbye;           /* its last event is sent */
 	int priority;
 	double timeout;
 	uint64_t deadline;           /* moe_now_ns(); 0: none */
@@ -26,15 +27,15 @@ struct moe_seq {
 	int32_t *prompt;             /* [n_prompt] */
 	int n_prompt, max_tokens;
 	int n_done;                  /* positions whose keys and values are in the KV store */
-	int n_made;                  /* tokens generated */
-	int32_t last;                /* the last of them: the input of position n_prompt + n_made - 1 */
+	int32_t *made;               /* [n_made] tokens generated; made[i] is the input of position n_prompt + i */
+	int n_made, made_room;
 
 	int32_t *blocks;             /* [n_blocks], reserved from admission to the end; full ones may be shared */
 	int n_blocks;
 	bool holds_blocks;
 	int n_cached;                /* positions of the prompt that were not computed but found in the KV cache */
-	uint64_t parent;             /* serial of the last full block; 0: there is none */
-	int32_t tokens[MOE_KV_BLOCK]; /* the inputs of the block after it, as far as they are computed */
+	int n_published;             /* full blocks from the first on that are published, by this sequence or by others */
+	uint64_t parent;             /* serial of the last of them; 0: there is none */
 
 	bool ended;
 	enum moe_finish finish;
@@ -45,6 +46,10 @@ struct moe_seq {
 /* A copy of the request that may come to `positions` positions.  Caller owns, moe_seq_free. */
 struct moe_seq *moe_seq_new(const struct moe_request *r, int positions, struct moe_err *e);
 void moe_seq_free(struct moe_seq *s);
+/* One more token was generated. */
+int moe_seq_made(struct moe_seq *s, int32_t token, struct moe_err *e);
+/* End it if it was cancelled or its time is up. */
+void moe_seq_check(struct moe_seq *s, uint64_t now);
 /* The first end counts; later ones change nothing. */
 void moe_seq_end(struct moe_seq *s, enum moe_finish finish);
 void moe_seq_fail(struct moe_seq *s, const struct moe_err *why);
@@ -96,8 +101,8 @@ struct moe_kv;
 bool moe_prefix_admit(struct moe_kv *kv, struct moe_seq *s);
 /* Before rows of s are computed: skip blocks that others have published since. */
 void moe_prefix_skip(struct moe_kv *kv, struct moe_seq *s);
-/* `rows` more positions of s are in the KV store: count them, publish what is full. */
-void moe_prefix_computed(struct moe_kv *kv, struct moe_seq *s, int rows);
+/* All n_done positions of s are in the KV store: publish the blocks that are full. */
+void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s);
 
 /* ---- kv.c: blocks of MOE_KV_BLOCK positions, each over all layers ---- */
 
@@ -194,11 +199,12 @@ struct moe_engine_sizes {
 	size_t device_buffers, host_buffers, vectors;
 	struct moe_engine_memory memory;
 };
-int moe_engine_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *out,
-                     struct moe_err *e);
+/* t: as moe_engine_plan says. */
+int moe_engine_sizes(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,
+                     struct moe_engine_sizes *out, struct moe_err *e);
 /* Of these only what the KV cache is made of. */
 int moe_engine_kv_sizes(const struct moe_model *m, const struct moe_engine_config *c, struct moe_engine_sizes *s, struct moe_err *e);
-/* MOE_E_NOMEM with the numbers when it is more than `available` bytes. */
+/* MOE_E_NOMEM with the numbers when it is more than `available` bytes of the host, or a KV cache on the device more than is left there. */
 int moe_engine_fits(const struct moe_engine_config *c, const struct moe_engine_sizes *s, size_t available,
                     struct moe_err *e);
 
@@ -290,14 +296,14 @@ struct moe_decoder {
 	struct moe_buffers buf;
 	struct moe_host_buffers host;
 	int logits_rows;
-	struct moe_kv kv;
+	struct moe_kv *kv;           /* the engine's */
 	void *device_memory, *vector_memory, *host_memory;
 	moe_route_fn *on_route;
 	void *ctx_route;
 };
 struct moe_layer_on moe_decoder_layer(const struct moe_decoder *d, int layer);
 int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,
-                     struct moe_backend *b, struct moe_experts *x, const struct moe_engine_config *c,
+                     struct moe_backend *b, struct moe_experts *x, struct moe_kv *kv, const struct moe_engine_config *c,
                      const struct moe_engine_sizes *s, struct moe_err *e);
 void moe_decoder_close(struct moe_decoder *d);
 /* All layers.  Afterwards the residual stream of the rows still in the pass is ready for moe_decoder_head. */
@@ -338,7 +344,8 @@ int moe_pass_join(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e);
 
 /* ---- batch.c: which rows a step takes ---- */
 
-/* One row for every generating sequence, and prompt rows of the others, first come first, at most `chunk` in all. */
+/* One row for every generating sequence, and prompt rows of the others, first come first, at most `chunk` in all.  None of those that
+ * have ended. */
 void moe_pass_build(struct moe_pass *p, struct moe_seq *const *running, int n, int chunk);
 
 /* ---- softmax.c, sampling.c ---- */

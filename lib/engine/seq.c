@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "engine/private.h"
 
+#define FIRST_MADE 16
 #define MOST_SECONDS 1e9 /* a timeout beyond this is none; keeps the deadline inside 64 bits */
 
 static uint64_t deadline_after(double seconds)
@@ -46,6 +47,7 @@ void moe_seq_free(struct moe_seq *s)
 	if (!s)
 		return;
 	free(s->prompt);
+	free(s->made);
 	free(s->blocks);
 	free(s);
 }
@@ -75,9 +77,32 @@ void moe_seq_time_out(struct moe_seq *s)
 	moe_seq_fail(s, &why);
 }
 
+void moe_seq_check(struct moe_seq *s, uint64_t now)
+{
+	if (s->cancelled)
+		moe_seq_end(s, MOE_FINISH_CANCELLED);
+	else if (s->deadline && now >= s->deadline)
+		moe_seq_time_out(s);
+}
+
+int moe_seq_made(struct moe_seq *s, int32_t token, struct moe_err *e)
+{
+	if (s->n_made == s->made_room) {
+		int room = s->made_room < FIRST_MADE ? FIRST_MADE : 2 * s->made_room;
+		int32_t *made = moe_realloc(s->made, (size_t)room, sizeof *made, "the tokens of a sequence", e);
+
+		if (!made)
+			return MOE_E_NOMEM;
+		s->made = made;
+		s->made_room = room;
+	}
+	s->made[s->n_made++] = token;
+	return 0;
+}
+
 int32_t moe_seq_input(const struct moe_seq *s, int position)
 {
-	return position < s->n_prompt ? s->prompt[position] : s->last;
+	return position < s->n_prompt ? s->prompt[position] : s->made[position - s->n_prompt];
 }
 
 bool moe_seq_generating(const struct moe_seq *s)

@@ -76,7 +76,7 @@ static inline void flow_compare(struct flow *f, struct moe_seq *s, const float *
 	assert_true(s->n_made < r->n);
 	if (XXH3_64bits(logits, (size_t)f->plain->c->model.vocab * sizeof *logits) != r->logits[s->n_made])
 		fail_msg("%s: other logits of sequence %d, token %d", moe_schedule_name(f->offload.schedule), flow_index(f, s), s->n_made);
-	s->last = r->token[s->n_made++];
+	assert_int_equal(moe_seq_made(s, r->token[s->n_made], NULL), 0);
 	f->compared++;
 	if (s->n_made == r->n)
 		moe_seq_end(s, MOE_FINISH_LENGTH);
@@ -92,7 +92,7 @@ static inline int flow_speak(void *ctx, struct moe_micro_batch *mb, int step, st
 		int32_t row = a->row + a->rows - 1;
 		const float *logits;
 
-		moe_prefix_computed(&f->kv, mb->pass.seq[i], a->rows);
+		mb->pass.seq[i]->n_done += a->rows;
 		if (!moe_seq_generating(mb->pass.seq[i]))
 			continue;
 		TRY(moe_pipeline_head(f->p, mb, &row, 1, e));

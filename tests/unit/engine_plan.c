@@ -207,7 +207,7 @@ static void does_not_fit(void **state)
 	size_t room;
 
 	(void)state;
-	assert_int_equal(moe_engine_sizes(&model, &c, &s, &e), 0);
+	assert_int_equal(moe_engine_sizes(&model, NULL, &c, &s, &e), 0);
 	assert_int_equal(moe_engine_fits(&c, &s, s.memory.total, &e), 0);
 	room = s.memory.buffers + 4 * s.seq_bytes;
 	assert_int_equal(moe_engine_fits(&c, &s, room, &e), MOE_E_NOMEM);
@@ -222,7 +222,7 @@ static void does_not_fit(void **state)
 /* ---- which rows ---- */
 
 struct rows_rig {
-	int32_t prompt[100], ids[64], positions[64], blocks[2];
+	int32_t prompt[100], made[64], ids[64], positions[64], blocks[2];
 	struct moe_attn_seq attn[8];
 	struct moe_seq *seq[8], s[8], *running[8];
 	struct moe_pass p;
@@ -234,8 +234,10 @@ static void rows_setup(struct rows_rig *r, const int (*at)[2], int n)
 	memset(r, 0, sizeof *r);
 	for (int i = 0; i < 100; i++)
 		r->prompt[i] = 1000 + i;
+	for (int i = 0; i < 64; i++)
+		r->made[i] = 7 + i;
 	for (int i = 0; i < n; i++) {
-		r->s[i] = (struct moe_seq){.prompt = r->prompt, .n_prompt = at[i][0], .n_done = at[i][1], .last = 7, .blocks = r->blocks};
+		r->s[i] = (struct moe_seq){.prompt = r->prompt, .n_prompt = at[i][0], .n_done = at[i][1], .made = r->made, .blocks = r->blocks};
 		r->running[i] = &r->s[i];
 	}
 	r->p = (struct moe_pass){.ids = r->ids, .positions = r->positions, .attn = r->attn, .seq = r->seq};
@@ -258,7 +260,7 @@ static void rows_decode_and_prefill(void **state)
 	assert_int_equal(r.attn[3].rows, 2);
 	assert_int_equal(r.ids[0], 7);
 	assert_int_equal(r.ids[1], 1000);
-	assert_int_equal(r.ids[11], 7);
+	assert_int_equal(r.ids[11], 7 + 4);
 	assert_int_equal(r.ids[13], 1005);
 	assert_int_equal(r.positions[13], 5);
 }

@@ -333,7 +333,8 @@ static void compute(struct use *u, struct moe_seq *s)
 		assert_int_equal(u->kv.holders[s->blocks[p / MOE_KV_BLOCK]], 1); /* nobody writes what others read */
 		u->from[s->blocks[p / MOE_KV_BLOCK]][p % MOE_KV_BLOCK] = prefix_of(s, p + 1);
 	}
-	moe_prefix_computed(&u->kv, s, rows);
+	s->n_done += rows;
+	moe_prefix_publish(&u->kv, s);
 }
 
 static void one_move(struct use *u)
