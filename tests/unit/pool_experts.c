@@ -41,7 +41,7 @@ static void pool_from(struct pool *p, struct moe_checkpoint *c, int slots, enum 
 	config.memory = (size_t)slots * p->one;
 	device_open(&p->d, config.memory + moe_pooled_batch_bytes(&c->model, ROWS));
 	config.device = &p->d.base;
-	assert_true(rig_open(&p->rig, "base", 1));
+	assert_true(rig_open_plain(&p->rig, "base", 1, NULL));
 	must(moe_experts_pooled(&c->model, c->tensors, &config, &p->x, &e), &e);
 	must(moe_experts_local(p->rig.b, c->tensors, &c->model, NULL, ROWS, &p->right, &e), &e);
 	p->in = noises(1, (size_t)(ROWS * c->model.hidden));

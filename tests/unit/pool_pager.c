@@ -33,10 +33,10 @@ static int bring_page(struct moe_pager *p, const struct moe_pager_config *c, int
 	return rc ? rc : moe_pager_load(p, NULL, layer, page, slot, e);
 }
 
-static void check_layer(const struct moe_pager *p, const struct moe_checkpoint *c, int layer, int slot)
+static void check_layer(struct moe_backend *b, const struct moe_pager *p, const struct moe_checkpoint *c, int layer, int slot)
 {
 	for (int i = 0; i < c->model.layers[layer].ffn.experts; i++)
-		same_expert(&moe_pager_experts(p, layer, slot)[i], c, layer, i);
+		same_expert(b, &moe_pager_experts(p, layer, slot)[i], c, layer, i);
 }
 
 /* Twice through all layers, by turns into one slot and the other. */
@@ -51,7 +51,7 @@ static void go_through(struct moe_pager *p, const struct moe_checkpoint *c, cons
 				must(bring_page(p, config, l, page, slot, &e), &e);
 				must(device_sync(config->device, NULL, &e), &e); /* the relay is used again */
 			}
-			check_layer(p, c, l, slot);
+			check_layer(config->device, p, c, l, slot);
 		}
 }
 
@@ -419,7 +419,7 @@ static void stations_work_at_once(void **state)
 		assert_int_equal(pthread_create(&threads[i], NULL, lanes[i], &x), 0);
 	for (int turn = 0; turn < x.steps * c->model.n_layers; turn++) {
 		sem_wait(&x.loaded);
-		check_layer(x.p, c, turn % c->model.n_layers, turn % 2);
+		check_layer(&d.base, x.p, c, turn % c->model.n_layers, turn % 2);
 		sem_post(&x.used);
 	}
 	for (int i = 0; i < LANES; i++)

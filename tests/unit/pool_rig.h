@@ -11,11 +11,11 @@
 #include "compute_rig.h"
 #include "pool/pool.h"
 
-/* Around the CPU as a device. */
+/* Around a real one: the CPU as a device, or what MOE_TEST_DEVICE names. */
 struct device {
 	struct moe_backend base;     /* first: what is opened is a device */
 	struct moe_backend_ops ops;
-	struct moe_backend *cpu;
+	struct moe_backend *real;
 	size_t pinned;               /* bytes of the host */
 	int things;                  /* buffers, streams and marks that are there */
 	int left;                    /* how many more there may be; then each fails.  Below 0: any number */
@@ -47,23 +47,23 @@ static inline int device_took(struct device *d, int rc)
 	return rc;
 }
 
-#define TAKE(b, call) (device_may(device_of(b), e) ? MOE_E_NOMEM : device_took(device_of(b), device_of(b)->cpu->ops->call))
-#define GIVE(b, thing, call) ((thing) ? (void)(device_of(b)->things--, device_of(b)->cpu->ops->call) : (void)0)
+#define TAKE(b, call) (device_may(device_of(b), e) ? MOE_E_NOMEM : device_took(device_of(b), device_of(b)->real->ops->call))
+#define GIVE(b, thing, call) ((thing) ? (void)(device_of(b)->things--, device_of(b)->real->ops->call) : (void)0)
 
 static inline int device_alloc(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e)
 {
-	return TAKE(b, alloc(device_of(b)->cpu, bytes, mem, e));
+	return TAKE(b, alloc(device_of(b)->real, bytes, mem, e));
 }
 
 static inline void device_release(struct moe_backend *b, void *mem)
 {
-	GIVE(b, mem, release(device_of(b)->cpu, mem));
+	GIVE(b, mem, release(device_of(b)->real, mem));
 }
 
 static inline int device_alloc_pinned(struct moe_backend *b, size_t bytes, void **host, struct moe_err *e)
 {
 	struct pinned *p = device_of(b)->blocks;
-	int rc = TAKE(b, alloc_pinned(device_of(b)->cpu, bytes, host, e));
+	int rc = TAKE(b, alloc_pinned(device_of(b)->real, bytes, host, e));
 
 	if (rc)
 		return rc;
@@ -84,47 +84,47 @@ static inline void device_release_pinned(struct moe_backend *b, void *host)
 		device_of(b)->pinned -= p->bytes;
 		p->mem = NULL;
 	}
-	GIVE(b, host, release_pinned(device_of(b)->cpu, host));
+	GIVE(b, host, release_pinned(device_of(b)->real, host));
 }
 
 static inline void device_memory(struct moe_backend *b, struct moe_device_memory *out)
 {
-	device_of(b)->cpu->ops->memory(device_of(b)->cpu, out);
+	device_of(b)->real->ops->memory(device_of(b)->real, out);
 }
 
 static inline int device_stream_open(struct moe_backend *b, struct moe_stream_q **q, struct moe_err *e)
 {
-	return TAKE(b, stream_open(device_of(b)->cpu, q, e));
+	return TAKE(b, stream_open(device_of(b)->real, q, e));
 }
 
 static inline void device_stream_close(struct moe_backend *b, struct moe_stream_q *q)
 {
-	GIVE(b, q, stream_close(device_of(b)->cpu, q));
+	GIVE(b, q, stream_close(device_of(b)->real, q));
 }
 
 static inline int device_event_open(struct moe_backend *b, struct moe_mark **ev, struct moe_err *e)
 {
-	return TAKE(b, event_open(device_of(b)->cpu, ev, e));
+	return TAKE(b, event_open(device_of(b)->real, ev, e));
 }
 
 static inline void device_event_close(struct moe_backend *b, struct moe_mark *ev)
 {
-	GIVE(b, ev, event_close(device_of(b)->cpu, ev));
+	GIVE(b, ev, event_close(device_of(b)->real, ev));
 }
 
 static inline int device_event_record(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e)
 {
-	return device_of(b)->cpu->ops->event_record(device_of(b)->cpu, q, ev, e);
+	return device_of(b)->real->ops->event_record(device_of(b)->real, q, ev, e);
 }
 
 static inline int device_event_wait(struct moe_backend *b, struct moe_stream_q *q, struct moe_mark *ev, struct moe_err *e)
 {
-	return device_of(b)->cpu->ops->event_wait(device_of(b)->cpu, q, ev, e);
+	return device_of(b)->real->ops->event_wait(device_of(b)->real, q, ev, e);
 }
 
 static inline int device_sync(struct moe_backend *b, struct moe_stream_q *q, struct moe_err *e)
 {
-	return device_of(b)->cpu->ops->sync(device_of(b)->cpu, q, e);
+	return device_of(b)->real->ops->sync(device_of(b)->real, q, e);
 }
 
 /* One less; false: there is none left. */
@@ -143,43 +143,49 @@ static inline int device_copy_in(struct moe_backend *b, struct moe_stream_q *q, 
 	if (!device_spend(&device_of(b)->copies))
 		return moe_fail(e, MOE_E_IO, "the link is down");
 	atomic_fetch_add(&device_of(b)->copied, bytes);
-	return device_of(b)->cpu->ops->copy_in(device_of(b)->cpu, q, mem, host, bytes, e);
+	return device_of(b)->real->ops->copy_in(device_of(b)->real, q, mem, host, bytes, e);
 }
 
 static inline int device_copy_out(struct moe_backend *b, struct moe_stream_q *q, void *host, const void *mem, size_t bytes,
                                   struct moe_err *e)
 {
-	return device_of(b)->cpu->ops->copy_out(device_of(b)->cpu, q, host, mem, bytes, e);
+	return device_of(b)->real->ops->copy_out(device_of(b)->real, q, host, mem, bytes, e);
 }
 
 static inline int device_experts(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x,
                                  const struct moe_expert_group *groups, int n_groups, const int32_t *x_row, const float *weight,
                                  enum moe_act act, float *scratch, struct moe_err *e)
 {
-	struct moe_backend *cpu = device_of(b)->cpu;
+	struct moe_backend *real = device_of(b)->real;
 
 	if (!device_spend(&device_of(b)->computed))
 		return moe_fail(e, MOE_E_IO, "the device is gone");
-	return cpu->ops->experts(cpu, q, y, x, groups, n_groups, x_row, weight, act, scratch, e);
+	return real->ops->experts(real, q, y, x, groups, n_groups, x_row, weight, act, scratch, e);
 }
 
 static inline int device_combine(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *parts, const int32_t *slot,
                                  int rows, int k, int n, struct moe_err *e)
 {
-	return device_of(b)->cpu->ops->combine(device_of(b)->cpu, q, y, parts, slot, rows, k, n, e);
+	return device_of(b)->real->ops->combine(device_of(b)->real, q, y, parts, slot, rows, k, n, e);
 }
 
 /* memory: its cap; 0: none. */
 static inline void device_open(struct device *d, size_t memory)
 {
+	const char *name = getenv("MOE_TEST_DEVICE");
 	struct moe_device_config c = {.device = "cpu", .memory = memory, .threads = 2, .numerics = MOE_NUMERICS_INIT};
 	struct moe_err e = MOE_ERR_INIT;
 
+	if (name && *name && strcmp(name, "device") != 0) {
+		c.device = name;
+		c.numerics.kind = MOE_KIND_CUDA;
+	}
 	memset(d, 0, sizeof *d);
 	d->left = -1;
 	atomic_store(&d->copies, -1);
 	atomic_store(&d->computed, -1);
-	assert_int_equal(moe_device_open(&c, &d->cpu, &e), 0);
+	if (moe_device_open(&c, &d->real, &e) != 0)
+		fail_msg("%s", e.msg);
 	d->ops = (struct moe_backend_ops){
 		.name = "test", .alloc = device_alloc, .release = device_release, .memory = device_memory,
 		.alloc_pinned = device_alloc_pinned, .release_pinned = device_release_pinned,
@@ -205,7 +211,7 @@ static inline void device_close(struct device *d)
 	assert_int_equal(d->things, 0);
 	assert_int_equal(d->pinned, 0);
 	assert_int_equal(device_has(d).used, 0);
-	d->cpu->ops->close(d->cpu);
+	d->real->ops->close(d->real);
 }
 
 /* ---- models ---- */
@@ -231,26 +237,35 @@ static const char *const specs[] = {
 	"tiny-qwen2-moe,layers=3,dtype=f16,fused",
 };
 
-static inline void same_matrix(const struct moe_matrix *got, const struct moe_matrix *want)
+static inline void same_matrix(struct moe_backend *b, const struct moe_matrix *got, const struct moe_matrix *want)
 {
+	size_t bytes = moe_matrix_bytes(want);
+	unsigned char *mem = malloc(bytes);
+	struct moe_err e = MOE_ERR_INIT;
+
+	assert_non_null(mem);
 	assert_int_equal(got->quant, want->quant);
 	assert_int_equal(got->layout, want->layout);
 	assert_int_equal(got->rows, want->rows);
 	assert_int_equal(got->cols, want->cols);
 	assert_int_equal((uintptr_t)got->data % 64, 0);
-	assert_memory_equal(got->data, want->data, moe_matrix_bytes(want));
+	must(b->ops->copy_out(b, NULL, mem, got->data, bytes, &e), &e);
+	must(b->ops->sync(b, NULL, &e), &e);
+	assert_memory_equal(mem, want->data, bytes);
+	free(mem);
 }
 
-/* Byte for byte expert (layer, expert) of the tensors. */
-static inline void same_expert(const struct moe_expert_weights *got, const struct moe_checkpoint *c, int layer, int expert)
+/* Byte for byte expert (layer, expert) of the tensors, on the device. */
+static inline void same_expert(struct moe_backend *b, const struct moe_expert_weights *got, const struct moe_checkpoint *c, int layer,
+                               int expert)
 {
 	struct moe_expert_weights want;
 	struct moe_err e = MOE_ERR_INIT;
 
 	must(moe_bind_expert(c->tensors, &c->model, layer, expert, &want, &e), &e);
-	same_matrix(&got->gate, &want.gate);
-	same_matrix(&got->up, &want.up);
-	same_matrix(&got->down, &want.down);
+	same_matrix(b, &got->gate, &want.gate);
+	same_matrix(b, &got->up, &want.up);
+	same_matrix(b, &got->down, &want.down);
 }
 
 /* ---- files ---- */
