@@ -79,8 +79,8 @@ enum moe_evict { MOE_EVICT_LRU, MOE_EVICT_FREQUENCY };
 struct moe_pooled_config {
 	struct moe_backend *device;
 	size_t memory;               /* bytes of the device for experts: at least one; the most that all together take are used */
-	enum moe_evict evict;        /* who goes: needed longest ago, or least often (uses halved as time goes by); never what the batch
-	                              * at hand needs */
+	enum moe_evict evict;        /* who goes: needed longest ago; or least often (uses halved as time goes by), of equals the one
+	                              * needed last.  Never what the batch at hand still needs */
 	int max_rows;                /* most rows of a batch */
 };
 struct moe_pooled_stats {

@@ -51,12 +51,13 @@ int moe_pool_cache_use(struct moe_pool_cache *c, int expert)
 	return slot;
 }
 
-/* Shall a go before b? */
+/* Shall a go before b?  Layers come in turn, so of experts that are needed equally often the one needed last is the last to be needed
+ * again: if the oldest went, large batches, which need nearly all experts of a layer, would never find one. */
 static bool before(const struct moe_pool_cache *c, int a, int b)
 {
-	if (c->evict == MOE_EVICT_FREQUENCY && c->uses[a] != c->uses[b])
-		return c->uses[a] < c->uses[b];
-	return c->last[a] < c->last[b];
+	if (c->evict == MOE_EVICT_LRU)
+		return c->last[a] < c->last[b];
+	return c->uses[a] != c->uses[b] ? c->uses[a] < c->uses[b] : c->last[a] > c->last[b];
 }
 
 /* An empty slot, or that of who goes; -1: all are held. */

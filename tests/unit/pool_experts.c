@@ -241,6 +241,36 @@ static void who_goes_is_as_said(void **state)
 	pool_close(&p);
 }
 
+/* One row after the other that needs, in all, every expert. */
+static void use_all(struct pool *p, int layer)
+{
+	const struct moe_ffn *f = &p->c->model.layers[layer].ffn;
+
+	for (int i = 0; i < f->experts; i++) {
+		fill_one(p, layer, i);
+		run_and_check(p);
+	}
+}
+
+/* When all experts are needed in turn, by frequency half of them are found where half of them have room; by age none is. */
+static void turns_find_what_there_is_room_for(void **state)
+{
+	(void)state;
+	for (int evict = 0; evict < 2; evict++) {
+		struct pool p;
+
+		pool_open(&p, "tiny-mixtral,layers=4", 10, evict ? MOE_EVICT_FREQUENCY : MOE_EVICT_LRU);
+		for (int pass = 0; pass < 10; pass++)
+			for (int l = 0; l < 4; l++)
+				use_all(&p, l);
+		if (evict)
+			assert_in_range(stats_of(&p).hits, 9 * 8, 9 * 10);
+		else
+			assert_int_equal(stats_of(&p).hits, 0);
+		pool_close(&p);
+	}
+}
+
 /* What was popular long ago goes in the end. */
 static void uses_fade(void **state)
 {
@@ -455,6 +485,7 @@ int main(void)
 		cmocka_unit_test(random_batches_have_the_same_bits),
 		cmocka_unit_test(only_what_is_missing_is_moved),
 		cmocka_unit_test(who_goes_is_as_said),
+		cmocka_unit_test(turns_find_what_there_is_room_for),
 		cmocka_unit_test(uses_fade),
 		cmocka_unit_test(batches_may_be_submitted_one_behind_the_other),
 		cmocka_unit_test(late_batch_is_not_begun),
