@@ -12,8 +12,8 @@ struct moe_pace {
 };
 
 /* A copier that wakes up late goes on from when it should have woken, so that the rate is met and not only kept below; but not
- * from longer ago than this, or a stall would end in a burst. */
-#define MOE_PACE_SLACK 2000000u
+ * from longer ago than this (a few turns of others on a busy core), or a stall would end in a burst. */
+#define MOE_PACE_SLACK 10000000u
 
 /* Carry `bytes` more, which have been ready to go since `ready`.  Returns when they will have been carried. */
 uint64_t moe_pace_take(struct moe_pace *p, uint64_t ready, uint64_t now, size_t bytes);
