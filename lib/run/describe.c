@@ -6,7 +6,78 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/opts.h"
+#include "pool/pool.h"
 #include "run/run.h"
+
+/* ---- the device ---- */
+
+static int describe_experts(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
+{
+	const struct moe_offload *o = &r->offload;
+	struct moe_pager_config c = {.resident = o->weights, .pages = 1, .pinned = o->pinned, .from_disk = o->from_disk};
+	struct moe_pager_sizes s;
+	char stay[32], slots[32];
+	int rc;
+
+	if (o->schedule == MOE_SCHEDULE_RESIDENT)
+		return moe_buf_printf(out, e, "experts: all on the %s\n", o->experts_on_cpu ? "host" : "device");
+	rc = moe_pager_plan(r->model, r->tensors, &c, &s, e);
+	if (rc)
+		return rc;
+	if (s.moved_experts == 0)
+		return moe_buf_printf(out, e, "experts: all stay on the device, none come\n");
+	return moe_buf_printf(out, e,
+	                      "experts: %d of %d stay on the device (%s, a share of %.4g; asked for: %.4g); the others come from %s, a layer at a time, "
+	                      "into two places of %s\n",
+	                      s.resident_experts, s.resident_experts + s.moved_experts, moe_size_text((double)s.resident, stay),
+	                      s.all ? (double)s.resident / (double)s.all : 0, o->weights,
+	                      o->from_disk ? "the file" : o->pinned ? "pinned memory" : "memory through a pinned relay",
+	                      moe_size_text((double)s.slots / 2, slots));
+}
+
+/* Is attention of generated tokens the device's? */
+static bool attends(const struct moe_offload *o)
+{
+	if (o->schedule == MOE_SCHEDULE_RESIDENT)
+		return !o->attention_on_cpu;
+	return o->schedule == MOE_SCHEDULE_FLEXGEN || o->schedule == MOE_SCHEDULE_ZERO;
+}
+
+static int describe_offload(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
+{
+	const struct moe_offload *o = &r->offload;
+	const struct moe_engine_memory *m = &r->memory;
+	struct moe_device_memory d;
+	char a[32], b[32], c[32], f[32], g[32];
+	int rc;
+
+	r->device->ops->memory(r->device, &d);
+	rc = moe_buf_printf(out, e, "schedule: %s, %s; %d micro-batch%s of at most %d sequence%s, prompts %d tokens at a time; attention%s on the %s%s\n",
+	                    moe_schedule_name(o->schedule), r->chosen, o->micro_batches, o->micro_batches == 1 ? "" : "es", o->micro_batch,
+	                    o->micro_batch == 1 ? "" : "s", o->prefill_rows, attends(o) == o->kv_on_device ? ", keys and values" : "",
+	                    attends(o) ? "device" : "host",
+	                    attends(o) == o->kv_on_device ? "" : ", keys and values on the host");
+	rc = rc ? rc : describe_experts(r, out, e);
+	rc = rc ? rc : moe_buf_printf(out, e, "device memory: %s of %s (weights %s, places for those that come %s, keys and values %s, the rest buffers)\n",
+	                              moe_size_text((double)m->device, a), d.cap ? moe_size_text((double)d.cap, b) : "no limit", moe_size_text((double)m->device_weights, c),
+	                              moe_size_text((double)m->device_slots, f), moe_size_text((double)m->device_kv, g));
+	return rc ? rc : moe_buf_printf(out, e, "host memory: %s beside the weights, %s of it pinned; %s are available\n",
+	                                moe_size_text((double)m->total, a), moe_size_text((double)m->pinned, b),
+	                                moe_size_text((double)moe_memory_available(), c));
+}
+
+static int describe_device(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
+{
+	char text[160], a[32];
+	int rc = moe_buf_printf(out, e, "device: %s\n", moe_device_text(r->device, text));
+	struct moe_pooled_stats s;
+
+	if (rc || !r->on_demand)
+		return rc ? rc : describe_offload(r, out, e);
+	moe_pooled_stats(r->experts, &s);
+	return moe_buf_printf(out, e, "schedule: on-demand, %s; the device holds the %d experts that were needed last (%s)\n", r->chosen, s.slots,
+	                      moe_size_text((double)r->cache_memory, a));
+}
 
 int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
 {
@@ -25,6 +96,8 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 	                              MOE_KV_BLOCK, r->ctx);
 	if (rc)
 		return rc;
+	if (r->device)
+		return describe_device(r, out, e);
 	return r->remote ? moe_experts_remote_describe(r->experts, out, e) : moe_buf_printf(out, e, "experts: in this process\n");
 }
 

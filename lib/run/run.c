@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "pool/pool.h"
+#include "run/private.h"
 
 static int find_servers(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
 {
@@ -44,6 +46,12 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 static int open_local(struct moe_run *r, int max_rows, struct moe_err *e)
 {
 	return moe_experts_local(r->backend, r->tensors, r->model, NULL, max_rows, &r->experts, e);
+}
+
+static int open_on_demand(struct moe_run *r, int max_rows, struct moe_err *e)
+{
+	struct moe_pooled_config p = {.device = r->device, .memory = r->cache_memory, .evict = MOE_EVICT_LRU, .max_rows = max_rows};
+	return moe_experts_pooled(r->model, r->tensors, &p, &r->experts, e);
 }
 
 static int set_ctx(struct moe_run *r, struct moe_engine_config *c, int by_default, struct moe_err *e)
@@ -133,36 +141,67 @@ static int set_kv(struct moe_run *r, const struct moe_run_config *c, struct moe_
 	return 0;
 }
 
-static int open_all(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+/* Sequences that go together, on a device or not, and what they take.  Nothing has been read yet but headers. */
+static int settle(struct moe_run *r, const struct moe_run_config *c, struct moe_engine_config *engine, struct moe_err *e)
 {
-	struct moe_engine_config engine = c->engine;
-	engine.step_timeout = c->timeout;
-	r->numerics = c->numerics;
-	r->weights = c->weights;
-	r->remote = c->hosts || c->n_connect > 0;
+	struct run_policy policy = {.path = NULL};
+	int rc = c->offload.policy ? moe_run_policy(c->offload.policy, r->model, &policy, e) : 0;
+
+	rc = rc ? rc : moe_run_device(r, c, &policy, e);
+	rc = rc ? rc : verify(r, c, e);
+	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);
+	rc = rc ? rc : set_kv(r, c, e);
+	engine->kv = r->numerics.kv;
+	return rc ? rc : moe_run_settle(r, c, &policy, engine, e);
+}
+
+static int open_compute(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
+	int rc = moe_team_new(c->threads, &r->team, e);
+
+	rc = rc ? rc : moe_tensors_load(r->tensors, c->weights, r->team, c->tick.fn ? &c->tick : NULL, e);
+	rc = rc ? rc : moe_backend_cpu(r->team, &r->numerics, &r->backend, e);
+	return !rc && c->record ? moe_recorder_start(r->backend, &r->recorder, e) : rc;
+}
+
+static int open_experts(struct moe_run *r, const struct moe_run_config *c, const struct moe_engine_config *engine, struct moe_err *e)
+{
+	int max_rows = moe_run_max_rows(engine);
+
+	if (r->remote)
+		return open_remote(r, c, max_rows, e);
+	if (engine->offload)
+		return 0;
+	return r->on_demand ? open_on_demand(r, max_rows, e) : open_local(r, max_rows, e);
+}
+
+static int check(const struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
 	if (!r->remote && r->numerics.wire != MOE_WIRE_F32)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "without servers no hidden states travel, and none are rounded");
 	if (r->remote && c->record)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "what experts are multiplied with is only seen where they are computed here");
-	int rc = moe_source_open(c->shards, &r->source, e);
+	return moe_run_check_offload(c, e);
+}
+
+static int open_all(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
+{
+	struct moe_engine_config engine = c->engine;
+	int rc;
+
+	engine.step_timeout = c->timeout;
+	r->numerics = c->numerics;
+	r->weights = c->weights;
+	r->remote = c->hosts || c->n_connect > 0;
+	rc = check(r, c, e);
+	rc = rc ? rc : moe_source_open(c->shards, &r->source, e);
 	if (rc)
 		return rc;
 	r->model = &r->source->model;
 	rc = set_ctx(r, &engine, c->most_ctx, e);
-	rc = rc ? rc : verify(r, c, e);
-	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);
-	rc = rc ? rc : moe_team_new(c->threads, &r->team, e);
-	rc = rc ? rc : moe_tensors_load(r->tensors, c->weights, r->team, c->tick.fn ? &c->tick : NULL, e);
-	rc = rc ? rc : set_kv(r, c, e);
-	engine.kv = r->numerics.kv;
-	rc = rc ? rc : moe_backend_cpu(r->team, &r->numerics, &r->backend, e);
-	if (!rc && c->record)
-		rc = moe_recorder_start(r->backend, &r->recorder, e);
-	if (rc)
-		return rc;
-	/* A step has at most a row for every sequence besides the prompt rows. */
-	int max_rows = engine.chunk + engine.max_sequences;
-	rc = r->remote ? open_remote(r, c, max_rows, e) : open_local(r, max_rows, e);
+	rc = rc ? rc : settle(r, c, &engine, e);
+	rc = rc ? rc : open_compute(r, c, e);
+	rc = rc ? rc : open_experts(r, c, &engine, e);
 	return rc ? rc : moe_engine_new(r->model, r->tensors, r->backend, r->experts, &engine, &r->engine, e);
 }
 
@@ -186,6 +225,8 @@ void moe_run_close(struct moe_run *r)
 	moe_engine_free(r->engine);
 	if (r->experts)
 		r->experts->ops->close(r->experts);
+	if (r->device)
+		r->device->ops->close(r->device);
 	moe_recorder_stop(r->recorder);
 	if (r->backend)
 		r->backend->ops->close(r->backend);
@@ -193,6 +234,7 @@ void moe_run_close(struct moe_run *r)
 	moe_endpoints_free(&r->endpoints);
 	moe_tensors_free(r->tensors);
 	moe_source_close(r->source);
+	moe_buf_free(&r->notes);
 	free(r);
 }
 

@@ -15,6 +15,25 @@
 #include "net/net.h"
 #include "shard/shard.h"
 
+/* Where a model runs besides the host, and how.  What nobody says is chosen so that it fits: everything on the device, else coalesced with
+ * the largest share of the experts. */
+#define MOE_RUN_BATCH 8               /* sequences at once, when nobody says */
+#define MOE_RUN_CHUNK 256             /* and prompt rows a step, or fewer where a device has no room for so many */
+#define MOE_RUN_ON_DEMAND "on-demand" /* beside schedules: the host decodes, the device computes experts and holds those needed last */
+enum moe_run_when { MOE_RUN_AUTO, MOE_RUN_ON, MOE_RUN_OFF };
+struct moe_run_offload {
+	const char *device;          /* "cpu", "cuda", "cuda:N", "auto": a GPU if there is one; NULL: what the policy is for, or none */
+	uint64_t memory;             /* bytes of it that are used at most; 0: all, or, when the CPU imitates a policy's device, as much as that has */
+	uint64_t link_bandwidth;     /* bytes/s, of "cpu"; 0: as fast as it goes */
+	const char *policy;          /* path of a moe-policy(5), or NULL */
+	/* These come before the policy's. */
+	const char *schedule;        /* of moe_schedule_name, MOE_RUN_ON_DEMAND, or NULL */
+	int micro_batches, micro_batch; /* 0: nobody says */
+	bool has_resident;           /* somebody says: */
+	double resident;             /* share of the experts that stays on the device */
+	enum moe_run_when pinned;    /* what moves lies in pinned memory; auto: if that leaves half of the host's memory */
+};
+
 struct moe_run_config {
 	const char *shards;          /* a shard set, a checkpoint folder, "synth:SPEC" */
 	const char *hosts;           /* hosts file, or NULL */
@@ -31,8 +50,9 @@ struct moe_run_config {
 	struct moe_numerics numerics; /* wire other than f32: only with servers (MOE_E_UNSUPPORTED) */
 	bool kv_by_weights;          /* numerics.kv is not given: f32 for attention weights in f32, else f16 */
 	bool record;                 /* what matrices are multiplied with, for moe_run_write_importance; only without servers */
+	struct moe_run_offload offload; /* not with servers, nor with record */
 	int most_ctx;                /* when engine.ctx is 0: the model's positions, but at most these; 0: 4096 */
-	struct moe_engine_config engine; /* step_timeout and kv are set here */
+	struct moe_engine_config engine; /* max_sequences 0: as the policy says, else MOE_RUN_BATCH; chunk 0: MOE_RUN_CHUNK; step_timeout, kv and offload are set here */
 };
 
 struct moe_run {
@@ -48,7 +68,14 @@ struct moe_run {
 	struct moe_experts *experts;
 	bool remote;
 	struct moe_engine *engine;
-	int ctx;
+	int ctx, batch;              /* in effect */
+	struct moe_backend *device;  /* NULL: the host alone */
+	struct moe_offload offload;  /* with a device: how it is used; not on_demand */
+	struct moe_engine_memory memory; /* with offload: what was planned */
+	bool on_demand;
+	size_t cache_memory;         /* on_demand: for experts, on the device */
+	const char *chosen;          /* with a device: who chose the schedule, and why */
+	struct moe_buf notes;        /* lines: where the run is not what was asked for or planned */
 };
 
 /* What --exact, --activations, --kv and --wire (names, or NULL) say, into numerics and kv_by_weights; c says already whether there are servers.
@@ -58,6 +85,11 @@ int moe_run_numerics(struct moe_run_config *c, bool exact, const char *activatio
 
 /* What --overlap (auto, on, off, or NULL) says, into engine.overlap.  MOE_E_RANGE: something else, or on without servers. */
 int moe_run_overlap(struct moe_run_config *c, const char *overlap, struct moe_err *e);
+
+/* What --pinned (auto, on, off, or NULL) says, into offload.pinned.  MOE_E_RANGE: something else. */
+int moe_run_pinned(struct moe_run_config *c, const char *pinned, struct moe_err *e);
+/* Do the options of a device go together, with each other and with servers?  MOE_E_RANGE: no, or a word is none of those that there are. */
+int moe_run_check_offload(const struct moe_run_config *c, struct moe_err *e);
 
 /* Has every --connect the form of an endpoint?  MOE_E_INPUT, MOE_E_RANGE: not this one. */
 int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e);

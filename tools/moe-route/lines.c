@@ -224,7 +224,7 @@ static int run(struct lines *l, struct moe_err *e)
 
 int route_lines(struct route *r, const struct route_options *o, uint64_t *failed, struct moe_err *e)
 {
-	struct lines l = {.r = r, .o = o, .in = {.fd = STDIN_FILENO, .stop = &route_stop}, .limit = 4 * (int)o->batch + 64};
+	struct lines l = {.r = r, .o = o, .in = {.fd = STDIN_FILENO, .stop = &route_stop}, .limit = 4 * r->run->batch + 64};
 	l.last = &l.first;
 	int rc = run(&l, e);
 	*failed = l.failed;

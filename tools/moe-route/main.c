@@ -8,7 +8,7 @@
 #include "route.h"
 
 static struct route_options opt = {
-	.batch = 8, .chunk = 256, .timeout = 30, .transport = "auto", .weights = "map", .busy_poll = MOE_BUSY_POLL,
+	.resident = -1, .timeout = 30, .transport = "auto", .weights = "map", .busy_poll = MOE_BUSY_POLL,
 	.temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
 };
 
@@ -21,6 +21,15 @@ static const char *const usage[] = {
 static const struct moe_opt options[] = {
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "servers: `host slots=N` lines or endpoints (waits for FILE)", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"policy", 0, MOE_OPT_STR, &opt.policy, "FILE", "run as moe-policy planned", 0, 0},
+	{"device", 0, MOE_OPT_STR, &opt.device, "WHICH", "compute on cuda, cuda:N, auto, or cpu (which imitates a GPU)", 0, 0},
+	{"device-memory", 0, MOE_OPT_SIZE, &opt.device_memory, "SIZE", "use so much of the device's memory", 0, 0},
+	{"link-bandwidth", 0, MOE_OPT_SIZE, &opt.link_bandwidth, "RATE", "with --device cpu: copy so many bytes a second", 0, 0},
+	{"schedule", 0, MOE_OPT_STR, &opt.schedule, "NAME", "resident, cgopipe, coalesced, flexgen, flexgen-c, zero, on-demand", 0, 0},
+	{"micro-batches", 0, MOE_OPT_INT, &opt.micro_batches, "N", "parts that the batch goes through a layer in", 1, 1 << 20},
+	{"micro-batch", 0, MOE_OPT_INT, &opt.micro_batch, "N", "most sequences in one of them", 1, 1 << 20},
+	{"resident", 0, MOE_OPT_NUM, &opt.resident, "SHARE", "of the experts that stays on the device, 0 to 1 (as many as fit)", 0, 1},
+	{"pinned", 0, MOE_OPT_STR, &opt.pinned, "WHEN", "keep the others in pinned memory: auto, on, off", 0, 0},
 	{"prompt", 'p', MOE_OPT_STR, &opt.prompt, "TEXT", "generate from TEXT and print text, instead of JSON Lines", 0, 0},
 	{"max-tokens", 'n', MOE_OPT_INT, &opt.max_tokens, "MAX", "tokens to generate (0, the default: to the end of the context)", 0, 1 << 24},
 	{"score", 0, MOE_OPT_FLAG, &opt.score, NULL, "no generation: log-probabilities of the given tokens", 0, 0},
@@ -28,8 +37,8 @@ static const struct moe_opt options[] = {
 	{"usage", 0, MOE_OPT_STR, &opt.usage, "FILE", "write how often each expert was used, for placing them", 0, 0},
 	{"trace", 0, MOE_OPT_STR, &opt.trace, "FILE", "write which experts each token chose, a line a token and layer", 0, 0},
 	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
-	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (8)", 1, 4096},
-	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256)", 1, 65536},
+	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (as the policy says, else 8)", 1, 1 << 20},
+	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256, or what fits)", 1, 65536},
 	{"kv-memory", 0, MOE_OPT_SIZE, &opt.kv_memory, "SIZE", "memory of the KV cache (default: batch x ctx)", 0, 0},
 	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
@@ -119,14 +128,13 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--importance needs the experts in this process, without --hosts and --connect");
 
 	struct route r = {0};
-	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
+	struct moe_run_config check;
 	struct moe_err e = MOE_ERR_INIT;
 	uint64_t failed = 0;
 	for (int i = 0; i < opt.stop.n; i++)
 		if (!opt.stop.v[i][0])
 			return moe_usage(&tool, "--stop: nothing to end before");
-	if (moe_run_check_connect(opt.connect.v, opt.connect.n, &e) || moe_run_numerics(&check, opt.exact, opt.activations, opt.kv, opt.wire, &e) ||
-	    moe_run_overlap(&check, opt.overlap, &e))
+	if (route_config(argv[0], &opt, (struct moe_load_tick){0}, &check, &e))
 		return moe_usage(&tool, "%s", e.msg);
 	rc = route_open(&r, argv[0], &opt, &e);
 	if (!rc) {

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "client.h"
+#include "pool/pool.h"
 
 static int on_event(void *ctx, const struct moe_event *ev)
 {
@@ -34,10 +35,9 @@ static int set_defaults(struct route *r, const struct route_options *o, struct m
 	return rc;
 }
 
-int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e)
+int route_config(const char *shards, const struct route_options *o, struct moe_load_tick tick, struct moe_run_config *out, struct moe_err *e)
 {
-	struct moe_progress bar = {.what = "reading"};
-	struct moe_run_config c = {
+	*out = (struct moe_run_config){
 		.shards = shards,
 		.hosts = o->hosts,
 		.connect = o->connect.v,
@@ -51,7 +51,18 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 		.threads = (int)o->threads,
 		.verify = o->verify,
 		.weights = o->load,
-		.tick = {moe_progress_tick, &bar},
+		.tick = tick,
+		.offload = {
+			.device = o->device,
+			.memory = o->device_memory,
+			.link_bandwidth = o->link_bandwidth,
+			.policy = o->policy,
+			.schedule = o->schedule,
+			.micro_batches = (int)o->micro_batches,
+			.micro_batch = (int)o->micro_batch,
+			.has_resident = o->resident >= 0,
+			.resident = o->resident,
+		},
 		.engine = {
 			.max_sequences = (int)o->batch,
 			.ctx = (int)o->ctx,
@@ -61,12 +72,30 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 			.on_event = on_event,
 		},
 	};
-	int rc = moe_run_numerics(&c, o->exact, o->activations, o->kv, o->wire, e);
-	rc = rc ? rc : moe_run_overlap(&c, o->overlap, e);
+	int rc = moe_run_check_connect(o->connect.v, o->connect.n, e);
+	rc = rc ? rc : moe_run_numerics(out, o->exact, o->activations, o->kv, o->wire, e);
+	rc = rc ? rc : moe_run_overlap(out, o->overlap, e);
+	rc = rc ? rc : moe_run_pinned(out, o->pinned, e);
+	return rc ? rc : moe_run_check_offload(out, e);
+}
+
+/* Where the run is not what was asked for. */
+static void tell_notes(const struct moe_run *run)
+{
+	for (const char *s = run->notes.data; s && *s; s += strcspn(s, "\n") + 1)
+		moe_log(MOE_WARN, "%.*s", (int)strcspn(s, "\n"), s);
+}
+
+int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e)
+{
+	struct moe_progress bar = {.what = "reading"};
+	struct moe_run_config c;
+	int rc = route_config(shards, o, (struct moe_load_tick){moe_progress_tick, &bar}, &c, e);
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	moe_progress_end(&bar);
 	if (rc)
 		return rc;
+	tell_notes(r->run);
 	char words[256];
 	if (moe_source_made_words(r->run->source, words, sizeof words))
 		moe_log(MOE_INFO, "%s", words);
@@ -120,6 +149,18 @@ void route_report(const struct route *r)
 	        (unsigned long long)s.admitted_while_decoding);
 	moe_log(MOE_DEBUG, "prefix cache: %llu of %llu prompt tokens found, %zu of %zu blocks kept",
 	        (unsigned long long)s.prefix_hit_tokens, (unsigned long long)s.prefix_lookup_tokens, s.kv_blocks_cached, s.kv_blocks);
+	struct moe_device_memory m;
+	if (r->run->device) {
+		char most[32];
+		r->run->device->ops->memory(r->run->device, &m);
+		moe_log(MOE_DEBUG, "device memory: at most %s", moe_size_text((double)m.most, most));
+	}
+	if (r->run->on_demand) {
+		struct moe_pooled_stats p;
+		moe_pooled_stats(r->run->experts, &p);
+		moe_log(MOE_DEBUG, "experts on the device: %llu hits, %llu misses, %llu evictions, %llu bytes copied", (unsigned long long)p.hits,
+		        (unsigned long long)p.misses, (unsigned long long)p.evictions, (unsigned long long)p.bytes);
+	}
 	if (!r->run->remote)
 		return;
 	struct moe_remote_stats n = moe_experts_remote_stats(r->run->experts);

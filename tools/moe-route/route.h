@@ -12,11 +12,13 @@
 
 struct route_options {
 	const char *prompt, *importance, *usage, *trace, *hosts, *activations, *kv, *wire, *overlap, *transport, *weights;
+	const char *policy, *device, *schedule, *pinned;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
 	enum moe_load load;          /* by weights */
-	uint64_t kv_memory;
-	double timeout, temperature, top_p, min_p;
+	int64_t micro_batches, micro_batch;
+	uint64_t kv_memory, device_memory, link_bandwidth;
+	double timeout, temperature, top_p, min_p, resident;
 	bool exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
@@ -27,6 +29,9 @@ struct route_defaults {
 	bool ignore_eos, logprobs, score;
 	struct moe_strings stop;
 };
+
+/* How it is to be opened; *shards, o and tick outlive it.  MOE_E_RANGE: words that mean nothing, or not together. */
+int route_config(const char *shards, const struct route_options *o, struct moe_load_tick tick, struct moe_run_config *out, struct moe_err *e);
 
 /* Everything that is open while requests run. */
 struct route {
