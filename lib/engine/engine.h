@@ -74,7 +74,9 @@ struct moe_request {
  * half still gives an expert enough rows (lib/engine/halves.c). */
 enum moe_overlap { MOE_OVERLAP_AUTO, MOE_OVERLAP_ON, MOE_OVERLAP_OFF };
 
-/* What really happened to a task of a schedule: moe_now_ns(), or simulated nanoseconds from 0. */
+/* What really happened to a task of a schedule: moe_now_ns(), or simulated nanoseconds from 0.  Both are MOE_SPAN_NONE when it was left
+ * out. */
+#define MOE_SPAN_NONE UINT64_MAX
 struct moe_span {
 	uint64_t begin, end;
 };
@@ -83,7 +85,7 @@ struct moe_span {
 int moe_graph_rehearse(const struct moe_graph *g, double (*seconds)(void *ctx, const struct moe_task *t), void *ctx, struct moe_span *spans,
                        struct moe_err *e);
 /* The spans of a graph's tasks as a timeline (plan/plan.h) that begins with the first of them: how busy each lane was, and what can be
- * drawn.  moe_timeline_free. */
+ * drawn.  Tasks that were left out take no time at its end.  moe_timeline_free. */
 struct moe_timeline;
 int moe_spans_timeline(const struct moe_graph *g, const struct moe_span *spans, struct moe_timeline *out, struct moe_err *e);
 /* A model whose weights or KV cache do not all lie on the device that computes: sequences go through it in micro-batches, by a
@@ -102,7 +104,7 @@ struct moe_offload {
 	int prefill_rows;            /* most rows of a micro-batch in a pass over whole prompts; 0: prompts go along with decode, a chunk
 	                              * at a time */
 	int steps;                   /* most decode steps between admissions; 0: 32 */
-	/* After each graph: what ran and when; spans[g->n].  May be NULL. */
+	/* After each graph: what ran and when; spans[g->n]; tasks are left out when everybody has ended.  May be NULL. */
 	void (*on_graph)(void *ctx, const struct moe_graph *g, const struct moe_span *spans);
 	void *ctx_graph;
 };

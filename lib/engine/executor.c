@@ -2,7 +2,6 @@
 #include "engine/executor.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "base/team.h"
@@ -120,6 +119,8 @@ int moe_executor_run(struct moe_executor *x, const struct moe_graph *g, struct m
 	rc = mark_tasks(x, g, spans && !x->c.seconds, e);
 	if (rc)
 		return rc;
+	for (uint32_t i = 0; i < g->n && spans; i++)
+		spans[i] = (struct moe_span){MOE_SPAN_NONE, MOE_SPAN_NONE};
 	x->g = g;
 	x->spans = spans;
 	x->stop = stop;

@@ -26,7 +26,8 @@ int moe_executor_open(const struct moe_executor_config *c, struct moe_executor *
 void moe_executor_close(struct moe_executor *x);
 /* Run the whole graph.  spans[g->n] may be NULL.  When a task fails no other begins, those under way are waited for, and the first
  * failure is returned with the task's text before it; the executor can be used again.  stop, when it is not NULL, is looked at before
- * each task: true ends the run with MOE_E_CANCELLED. */
+ * each task: true ends the run with MOE_E_CANCELLED.  Tasks that were not run have
+ * spans of MOE_SPAN_NONE. */
 int moe_executor_run(struct moe_executor *x, const struct moe_graph *g, struct moe_span *spans, const _Atomic bool *stop, struct moe_err *e);
 
 #endif

@@ -253,6 +253,7 @@ int moe_pipeline_run(struct moe_pipeline *p, struct moe_micro_batch *mb, int n, 
                      struct moe_err *e)
 {
 	const struct moe_graph *g;
+	int rc;
 
 	TRY(check_run(p, mb, n, steps, prefill, e));
 	TRY(get_graph(p, n, steps, prefill, &g, e));
@@ -267,10 +268,10 @@ int moe_pipeline_run(struct moe_pipeline *p, struct moe_micro_batch *mb, int n, 
 		mb[j].first_row = 0;
 	}
 	TRY(moe_pipeline_kv_begin(p, e));
-	TRY(moe_executor_run(p->executor, g, p->offload.on_graph ? p->spans : NULL, stop, e));
-	if (p->offload.on_graph)
+	rc = moe_executor_run(p->executor, g, p->offload.on_graph ? p->spans : NULL, stop, e);
+	if (p->offload.on_graph && (rc == 0 || rc == MOE_E_CANCELLED))
 		p->offload.on_graph(p->offload.ctx_graph, g, p->spans);
-	return moe_tensors_check(p->tensors, e);
+	return rc ? rc : moe_tensors_check(p->tensors, e);
 }
 
 /* ---- for the client ---- */

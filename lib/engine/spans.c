@@ -17,19 +17,26 @@ int moe_graph_rehearse(const struct moe_graph *g, double (*seconds)(void *ctx, c
 	return rc;
 }
 
+static bool left_out(const struct moe_span *s)
+{
+	return s->begin == MOE_SPAN_NONE;
+}
+
 int moe_spans_timeline(const struct moe_graph *g, const struct moe_span *spans, struct moe_timeline *out, struct moe_err *e)
 {
-	uint64_t first = UINT64_MAX;
+	uint64_t first = UINT64_MAX, last = 0;
 	int rc = moe_timeline_new(g, out, e);
 
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < g->n; i++)
-		if (spans[i].begin < first)
-			first = spans[i].begin;
-	for (uint32_t i = 0; i < g->n; i++) {
-		out->begin[i] = (double)(spans[i].begin - first) / 1e9;
-		out->end[i] = (double)(spans[i].end - first) / 1e9;
+		if (!left_out(&spans[i])) {
+			first = spans[i].begin < first ? spans[i].begin : first;
+			last = spans[i].end > last ? spans[i].end : last;
+		}
+	for (uint32_t i = 0; i < g->n && first <= last; i++) {
+		out->begin[i] = (double)((left_out(&spans[i]) ? last : spans[i].begin) - first) / 1e9;
+		out->end[i] = (double)((left_out(&spans[i]) ? last : spans[i].end) - first) / 1e9;
 	}
 	moe_timeline_sum(g, out);
 	return 0;

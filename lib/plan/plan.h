@@ -306,7 +306,8 @@ int moe_execution_graph(const struct moe_setting *s, const struct moe_execution 
  * that it is made of, so that in a layer tasks and prediction add up to the same on every lane.  (With hidden states that move
  * in prefill, the first layer fetches none and the last stores none.)  What copies take from the host's memory is part of what the
  * CPU computes; where it computes nothing, it is left out.  Paper variant: the paper's terms.
- * g: of that schedule and model; micro-batches, pages and steps may be others than moe_execution_graph's.  It is not needed afterwards.
+ * g: of that schedule and model; micro-batches, pages and steps may be others than moe_execution_graph's, and it may have no tasks
+ * for pinning or for hidden states in prefill, which then take no time.  It is not needed afterwards.
  * MOE_E_UNSUPPORTED: the prediction has a term for which the graph has no task, such as a KV cache on disk. */
 struct moe_durations;
 int moe_durations_new(const struct moe_setting *s, const struct moe_execution *x, const struct moe_graph *g, struct moe_durations **out,

@@ -57,12 +57,21 @@ static int tasks_in_layer(const struct moe_durations *d, enum moe_task_kind k)
 	return k == MOE_TASK_EXPERTS && d->shape.schedule == MOE_SCHEDULE_COALESCED ? 1 : d->shape.micro_batches;
 }
 
+/* The prediction is of a policy; a graph may be of a machine that needs less of it: all is pinned already, or hidden states have room where
+ * they are. */
+static bool needless(const struct moe_durations *d, enum moe_lane lane, enum moe_task_kind k)
+{
+	if (lane == MOE_LANE_PIN)
+		return d->shape.pinned;
+	return d->shape.prefill && !d->shape.hidden_moves && (k == MOE_TASK_LOAD_HIDDEN || k == MOE_TASK_STORE_HIDDEN) && !d->has[k];
+}
+
 static int share_out(const struct moe_durations *d, enum moe_lane lane, const struct moe_term *term, struct layer_seconds *out,
                      struct moe_err *e)
 {
 	enum moe_task_kind k = kind_of(d, lane, term->name);
 
-	if (strcmp(term->name, "copies") == 0 && !d->cpu_computes)
+	if ((strcmp(term->name, "copies") == 0 && !d->cpu_computes) || needless(d, lane, k))
 		return 0;
 	/* A single layer is first and last. */
 	if (d->shape.hidden_moves && d->shape.layers == 1 && (k == MOE_TASK_LOAD_HIDDEN || k == MOE_TASK_STORE_HIDDEN))

@@ -1,5 +1,6 @@
 /* The executor: every graph of every schedule is run in an order that it allows, also when something fails. */
 #include "executor_rig.h"
+#include "plan/plan.h"
 
 typedef void graph_fn(void *ctx, const struct moe_graph *g);
 
@@ -211,13 +212,20 @@ static void a_run_can_be_stopped(void **state)
 	small_graph(&g);
 	for (uint32_t i = 0; i < 2 * 8; i++) {
 		struct rig_trial *r = trials[i % 2];
-		struct moe_err e = MOE_ERR_INIT;
+		static struct moe_span spans[RIG_MOST];
+		struct moe_timeline t;
 		rig_take(r, &g);
 		r->stop_at = i / 2;
 		r->stop = i < 2;
-		assert_int_equal(moe_executor_run(r->x, &g, NULL, &r->stop, &e), MOE_E_CANCELLED);
+		assert_int_equal(moe_executor_run(r->x, &g, spans, &r->stop, NULL), MOE_E_CANCELLED);
 		assert_true(rig_ended(r) < g.n);
 		assert_int_equal(r->wrong, 0);
+		for (uint32_t n = 0; n < g.n; n++)
+			assert_int_equal(spans[n].begin == MOE_SPAN_NONE && spans[n].end == MOE_SPAN_NONE, r->state[n] == RIG_NEW);
+		assert_int_equal(moe_spans_timeline(&g, spans, &t, NULL), 0);
+		for (uint32_t n = 0; n < g.n; n++)
+			assert_true(t.begin[n] >= 0 && t.begin[n] <= t.end[n] && t.end[n] <= t.makespan);
+		moe_timeline_free(&t);
 	}
 	for (int i = 0; i < 2; i++) {
 		run_in_order(trials[i], &g);

@@ -136,6 +136,13 @@ static void another_graph_has_no_durations(void **state)
 	assert_true(moe_durations_seconds(d, &g.tasks[0]) > 0);
 	moe_durations_free(d);
 	moe_graph_free(&g);
+	/* A machine may need less than the policy reckons with: all is pinned, and hidden states have room. */
+	shape.pinned = shape.prefill = true;
+	rig_build(&shape, &g);
+	assert_int_equal(moe_durations_new(&s, &x, &g, &d, NULL), 0);
+	assert_true(moe_durations_seconds(d, &g.tasks[0]) > 0);
+	moe_durations_free(d);
+	moe_graph_free(&g);
 	moe_model_free(&m);
 	moe_fleet_free(&fleet);
 }
