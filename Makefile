@@ -121,7 +121,7 @@ emulated_c = $(wildcard lib/compute/cuda/*.c lib/compute/device.c)
 emulated_cc = $(wildcard lib/compute/cuda/*.cu tests/emulator/*.cc)
 emulated_o = $(patsubst %,$(E)/%.o,$(emulated_c) $(emulated_cc))
 emulated_cpp = -D_GNU_SOURCE -Itests/emulator -Ilib -DMOE_CUDA $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-emulated_cxx = -std=c++17 -ffp-contract=off -Wall -Wextra -O2 -g $(san)
+emulated_cxx = -std=c++17 -ffp-contract=off -Wall -Wextra -Wno-unknown-pragmas -O2 -g $(san)
 cuda_units = $(patsubst tests/cuda/%,$(B)/tests/cuda_%.t,$(basename $(wildcard tests/cuda/*.c tests/cuda/*.cc)))
 $(E)/%.c.o: %.c $(B)/flags
 	@mkdir -p $(@D)

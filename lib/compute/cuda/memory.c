@@ -129,7 +129,7 @@ int moe_cuda_room(struct moe_cuda *c, struct moe_stream_q *q, enum moe_cuda_room
 {
 	static const char *const names[MOE_CUDA_ROOMS] = {
 		[MOE_ROOM_ATTENTION] = "parts of attention", [MOE_ROOM_X] = "quantised rows",
-		[MOE_ROOM_HIDDEN] = "quantised hidden states", [MOE_ROOM_UP] = "products of up",
+		[MOE_ROOM_HIDDEN] = "quantised hidden states", [MOE_ROOM_UP] = "products of up", [MOE_ROOM_WEIGHTS] = "copies of matrices",
 	};
 	int rc;
 

@@ -39,6 +39,7 @@ enum moe_cuda_room {
 	MOE_ROOM_ATTENTION,          /* parts of a context until they are joined */
 	MOE_ROOM_X, MOE_ROOM_HIDDEN, /* quantised or rounded rows: inputs, and hidden states of FFNs */
 	MOE_ROOM_UP,                 /* up's products */
+	MOE_ROOM_WEIGHTS,            /* copies of matrices that do not lie at multiples of 16 bytes */
 	MOE_CUDA_ROOMS
 };
 struct moe_stream_q {
@@ -148,7 +149,7 @@ int moe_cuda_combine(struct moe_backend *b, struct moe_stream_q *q, float *y, co
 int moe_cuda_add(struct moe_backend *b, struct moe_stream_q *q, float *x, const float *y, size_t n, struct moe_err *e);
 int moe_cuda_sigmoid_scale(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *s, int rows, int n,
                            struct moe_err *e);
-/* products*.cu */
+/* ffn.c */
 int moe_cuda_matmul(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
                     const struct moe_matrix *w, const float *bias, struct moe_err *e);
 int moe_cuda_ffn(struct moe_backend *b, struct moe_stream_q *q, float *y, const float *x, int rows,
