@@ -136,6 +136,11 @@ $(B)/tests/cuda_%.t: $(E)/tests/cuda/%.cc.o $(emulated_o) $(lib)
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)$(CXX) $(ldflags) -o $@ $^ -lcmocka $(libs)
 
+# Programs that need a GPU, and nothing else builds: make build/release/gpu/bench_products
+$(B)/gpu/%: tests/gpu/%.c $(lib) $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) -lcublasLt $(libs) -L$(call cuda_dir,lib) -Wl,-rpath,$(call cuda_dir,lib)
+
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force
 	@mkdir -p $(@D)

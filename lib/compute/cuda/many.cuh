@@ -4,9 +4,11 @@
  * A block of the grid has 128 outputs (or 64 of gate and the same 64 of up) and 64 or 128 rows; a warp has 32 outputs and 64 rows.
  * Chunks are copied ahead of time, STAGES - 1 of them.
  *
- * Roof: 2 * outputs * columns * rows over the rate of mma.sync, which on sm_90 is about 0.6 of what its wgmma reaches.  A chunk
- * of q4 is 64 products of a warp (m16n8k32, some 6.5 clocks each of its quarter of a multiprocessor, 420 in all) beside about
- * 250 other instructions and, for the four quarters together, 300 clocks of shared memory. */
+ * Roof: 2 * outputs * columns * rows over the rate of mma.sync, which on sm_90 is about 0.6 of what its wgmma reaches.  By count, for
+ * sm_90: a chunk of q4 is 64 products of a warp (m16n8k32, 6.5 clocks each of its quarter of a multiprocessor, some 420 in all) beside
+ * about 700 other instructions (decoding, copies, and every 256 columns three for each sum), so instructions issued are what limits it, at
+ * about half of that rate; a chunk of bf16 is as many products of 420 clocks beside 400.  Shared memory needs 300 clocks for
+ * the four quarters together. */
 #ifndef MOE_CUDA_MANY_CUH
 #define MOE_CUDA_MANY_CUH
 
@@ -32,97 +34,99 @@ template <int RW> struct stage<bf16, RW> {
 	unsigned char x[WARP_X * RW][CHUNK];
 };
 
-/* What a thread copies, and where from. */
+/* What a thread copies, and where from: what changes from chunk to chunk are offsets that all threads share. */
 template <class F, int RW> struct many_copier {
 	static constexpr int THREADS = 128 * RW, X_STEP = THREADS / 8;
 	const moe_cuda_product &p;
 	const item it;
-	const unsigned char *x[4];   /* rows tid / 8 + k * X_STEP */
-	const unsigned char *header; /* of row tid */
-	const unsigned char *w[2];   /* coded: two tiles; bf16: the matrices of the first and the last 64 outputs */
 	int tid;
+	int to;                      /* this thread's piece of row tid / 8, in shared memory */
+	const unsigned char *x[4];   /* its piece of rows tid / 8 + k * X_STEP */
+	const unsigned char *header; /* of row tid */
+	const unsigned char *w[2];   /* coded: two tiles; bf16: its piece of the first of the first and the last 64 outputs */
 
 	__device__ __forceinline__ many_copier(const moe_cuda_product &product)
-		: p(product), it(find_item(product, WARP_X * RW, MANY_OUTPUTS / product.matrices)), tid(threadIdx.x)
+		: p(product), it(find_item(product, WARP_X * RW, MANY_OUTPUTS / product.matrices)), tid(threadIdx.x),
+		  to(tid / 8 * CHUNK + 16 * (tid % 8 ^ swap(tid / 8)))
 	{
-		const moe_cuda_part &part = p.parts[it.part];
-		const int tile = it.out / TILE, last = (p.n - 1) / TILE;
-
 #pragma unroll
 		for (int k = 0; k < 4; k++)
-			x[k] = item_x(p, it, tid / 8 + k * X_STEP);
+			x[k] = item_x(p, it, tid / 8 + k * X_STEP) + F::HEADER + 16 * (tid % 8);
 		header = item_x(p, it, tid);
-		w[0] = part.w[0];
-		w[1] = part.w[p.matrices - 1];
-		if (F::CODED) { /* a second tile that is not there is the first again, and goes nowhere */
-			const size_t bytes = (size_t)p.blocks * tile_bytes(F());
-
-			w[0] += tile * bytes;
-			w[1] += (p.matrices == 2 ? tile : min(tile + 1, last)) * bytes;
-		}
+		w[0] = p.parts[it.part].w[0];
+		w[1] = p.parts[it.part].w[p.matrices - 1];
+		point(F());
 	}
 
-	template <int Q> __device__ __forceinline__ int tile_bytes(coded<Q>) const { return shape_of<F>(p.block).block; }
-	__device__ __forceinline__ int tile_bytes(bf16) const { return 0; }
+	/* A second tile that is not there is the last again, and goes nowhere. */
+	template <int Q> __device__ __forceinline__ void point(coded<Q>)
+	{
+		const size_t bytes = (size_t)p.blocks * shape_of<F>(p.block).block;
+		const int tile = it.out / TILE;
+
+		w[0] += tile * bytes;
+		w[1] += (p.matrices == 2 ? tile : min(tile + 1, (p.n - 1) / TILE)) * bytes;
+	}
+
+	__device__ __forceinline__ void point(bf16)
+	{
+		const size_t bytes = 2 * (size_t)p.cols;
+		const int second = p.matrices == 2 ? it.out : min(it.out + TILE, p.n - 1);
+
+		w[0] += it.out * bytes + 16 * (tid % 8);
+		w[1] += second * bytes + 16 * (tid % 8);
+	}
 
 	/* Chunk c of block b. */
 	__device__ __forceinline__ void copy(stage<F, RW> &s, int b, int c) const
 	{
-		const size_t at = b * x_block_bytes<F>(p) + F::HEADER + c * CHUNK;
+		const int block = b * (int)x_block_bytes<F>(p);
 
 #pragma unroll
-		for (int k = 0; k < 4; k++) {
-			const int row = tid / 8 + k * X_STEP;
-
-			moe_copy16(s.x[row] + 16 * (tid % 8 ^ swap(row)), x[k] + at + 16 * (tid % 8));
-		}
-		copy_w(s, b, c);
+		for (int k = 0; k < 4; k++)
+			moe_copy16(s.x[k * X_STEP] + to, x[k] + (block + c * CHUNK));
+		copy_w(s, b, c, block);
 	}
 
-	template <int Q> __device__ __forceinline__ void copy_w(stage<coded<Q>, RW> &s, int b, int c) const
+	template <int Q> __device__ __forceinline__ void copy_w(stage<coded<Q>, RW> &s, int b, int c, int x_block) const
 	{
 		const tile_shape shape = shape_of<F>(p.block);
+		const int block = b * shape.block, head = Q == MOE_Q_Q4 ? 0 : c * F::HEAD;
 
 		if (tid < WARP_X * RW)
-			moe_copy16(&s.block[tid], header + b * x_block_bytes<F>(p));
-		for (int i = tid; i < 2 * F::TILE_CHUNK / 16; i += THREADS) {
-			const int tile = i / (F::TILE_CHUNK / 16), at = i % (F::TILE_CHUNK / 16), unit = at / 16, lane = unit / F::UNITS;
-
-			moe_copy16(s.codes[tile] + unit * 256 + 16 * (at % 16 ^ 2 * lane),
-			           (tile ? w[1] : w[0]) + (size_t)b * shape.block + shape.head + c * F::TILE_CHUNK + 16 * at);
-		}
-		copy_heads(s, b, c, shape);
-	}
-
-	template <int Q>
-	__device__ __forceinline__ void copy_heads(stage<coded<Q>, RW> &s, int b, int c, const tile_shape &shape) const
-	{
-		const int head = Q == MOE_Q_Q4 ? shape.head : F::HEAD, pieces = head / 16 + 8;
-
-		for (int i = tid; i < 2 * pieces; i += THREADS) {
-			const int tile = i / pieces, at = i % pieces;
-			const unsigned char *block = (tile ? w[1] : w[0]) + (size_t)b * shape.block;
+			moe_copy16(&s.block[tid], header + x_block);
+#pragma unroll
+		for (int tile = 0; tile < 2; tile++)
+#pragma unroll
+			for (int at = tid; at < F::TILE_CHUNK / 16; at += THREADS)
+				moe_copy16(s.codes[tile] + at / 16 * 256 + 16 * (at % 16 ^ 2 * (at / 16 / F::UNITS)),
+				           w[tile] + (block + shape.head + c * F::TILE_CHUNK) + 16 * at);
+		if (tid < 128) { /* 64 threads for each tile: its scales, its head */
+			const int at = tid % 64;
+			const unsigned char *from = (tid < 64 ? w[0] : w[1]) + block;
+			unsigned char *own = s.head[tid / 64];
 
 			if (at < 8)
-				moe_copy16(s.head[tile] + F::HEAD + 16 * at, block + shape.block - 2 * TILE + 16 * at);
-			else
-				moe_copy16(s.head[tile] + 16 * (at - 8), block + (Q == MOE_Q_Q4 ? 0 : c * F::HEAD) + 16 * (at - 8));
+				moe_copy16(own + F::HEAD + 16 * at, from + shape.block - 2 * TILE + 16 * at);
+			else if (at - 8 < (Q == MOE_Q_Q4 ? shape.head : F::HEAD) / 16)
+				moe_copy16(own + 16 * (at - 8), from + head + 16 * (at - 8));
 		}
 	}
 
-	__device__ __forceinline__ void copy_w(stage<bf16, RW> &s, int b, int c) const
+	__device__ __forceinline__ void copy_w(stage<bf16, RW> &s, int b, int c, int) const
 	{
-		const int column = b * p.block + c * F::COLUMNS + 8 * (tid % 8);
+		const int column = b * p.block + c * F::COLUMNS, there = column + 8 * (tid % 8) < p.cols;
 
 #pragma unroll
-		for (int row = tid / 8; row < MANY_OUTPUTS; row += X_STEP) {
-			const int out = min(it.out + (p.matrices == 2 ? row % TILE : row), p.n - 1);
-			unsigned char *to = s.rows[row] + 16 * (tid % 8 ^ swap(row));
+		for (int k = 0; k < MANY_OUTPUTS / X_STEP; k++) {
+			const int half = k * X_STEP / TILE, row = k * X_STEP % TILE + tid / 8;
+			const int first = it.out + (p.matrices == 2 ? 0 : half * TILE);
+			unsigned char *own = s.rows[k * X_STEP] + to;
 
-			if (column < p.cols)
-				moe_copy16(to, (row < TILE ? w[0] : w[1]) + 2 * ((size_t)out * p.cols + column));
+			if (there)
+				moe_copy16(own, w[half] + 2 * column + 2 * (size_t)p.cols * max(0, min(row, p.n - 1 - first)));
 			else
-				*(uint4 *)to = make_uint4(0, 0, 0, 0);
+				*(uint4 *)own = make_uint4(0, 0, 0, 0);
 		}
 	}
 };

@@ -55,7 +55,7 @@ static __device__ __forceinline__ void add_segment(float acc[C][8], const moe_cu
 				for (int c = 0; c < C; c++) {
 					float values[8];
 
-					read_x<8>(values, p, x[c], from + (s0 + s) * LANES + 8 * half);
+					read_x<Q, 8>(values, p, x[c], from + (s0 + s) * LANES + 8 * half);
 #pragma unroll
 					for (int i = 0; i < 8; i++)
 						acc[c][i] = __fmaf_rn(v[s].at(i), values[i], acc[c][i]);
@@ -67,7 +67,7 @@ template <int C>
 static __device__ __forceinline__ void add_any(float acc[C][8], const moe_cuda_product &p, const unsigned char *w, int out,
                                                const unsigned char *const x[C], int from, int half)
 {
-	switch (read_as(p)) {
+	switch (quant_of(p)) {
 	case MOE_Q_BF16: add_segment<MOE_Q_BF16, C>(acc, p, w, out, x, from, half); break;
 	case MOE_Q_F16: add_segment<MOE_Q_F16, C>(acc, p, w, out, x, from, half); break;
 	case MOE_Q_F32: add_segment<MOE_Q_F32, C>(acc, p, w, out, x, from, half); break;
@@ -140,7 +140,7 @@ struct many_copier {
 	{
 	}
 
-	template <int Q> __device__ __forceinline__ void read_w(int column)
+	template <int Q> __device__ __forceinline__ void read_as(int column, int x_column)
 	{
 		eight<Q> v;
 
@@ -148,19 +148,19 @@ struct many_copier {
 #pragma unroll
 		for (int i = 0; i < 8; i++)
 			values[i] = v.at(i);
+		read_x<Q, 4>(inputs, p, x, x_column);
 	}
 
 	__device__ __forceinline__ void read(int from)
 	{
-		const int column = from + threadIdx.x % 8 * 8;
+		const int column = from + threadIdx.x % 8 * 8, x_column = from + threadIdx.x % 16 * 4;
 
-		switch (read_as(p)) {
-		case MOE_Q_BF16: read_w<MOE_Q_BF16>(column); break;
-		case MOE_Q_F16: read_w<MOE_Q_F16>(column); break;
-		case MOE_Q_F32: read_w<MOE_Q_F32>(column); break;
-		default: read_w<Q_ANY>(column); break;
+		switch (quant_of(p)) {
+		case MOE_Q_BF16: read_as<MOE_Q_BF16>(column, x_column); break;
+		case MOE_Q_F16: read_as<MOE_Q_F16>(column, x_column); break;
+		case MOE_Q_F32: read_as<MOE_Q_F32>(column, x_column); break;
+		default: read_as<Q_ANY>(column, x_column); break;
 		}
-		read_x<4>(inputs, p, x, from + threadIdx.x % 16 * 4);
 	}
 
 	__device__ __forceinline__ void store(many_stage &s) const

@@ -68,7 +68,7 @@ template <int Q> static __device__ float tile_weight(const moe_cuda_product &p, 
 	return __fmul_rn(d, (float)coded_weight<Q>(block + s.head + step * coded<Q>::UNITS * 256 + 4 * r, head, i));
 }
 
-static __device__ float any_weight(const moe_cuda_product &p, const unsigned char *w, int row, int column)
+static __device__ __attribute__((noinline)) float any_weight(const moe_cuda_product &p, const unsigned char *w, int row, int column)
 {
 	switch (p.quant) {
 	case MOE_Q_Q8: return tile_weight<MOE_Q_Q8>(p, w, row, column);
@@ -106,28 +106,28 @@ template <int Q> static __device__ __forceinline__ void read_eight(eight<Q> &to,
 }
 
 /* The quant that weights are read as. */
-static __device__ __forceinline__ int read_as(const moe_cuda_product &p)
+static __device__ __forceinline__ int quant_of(const moe_cuda_product &p)
 {
 	return p.vectors ? p.quant : Q_ANY;
 }
 
-/* N columns of a row of f32 inputs; N is 4 or 8. */
-template <int N> static __device__ __forceinline__ void read_x(float to[N], const moe_cuda_product &p, const unsigned char *row, int column)
+/* N columns of a row of f32 inputs, as read_eight; N is 4 or 8. */
+template <int Q, int N> static __device__ __forceinline__ void read_x(float to[N], const moe_cuda_product &p, const unsigned char *row, int column)
 {
 	const float *x = (const float *)row + column;
 
-	if (p.vectors && column + N <= p.cols) {
 #pragma unroll
-		for (int i = 0; i < N; i += 4) {
-			const float4 v = *(const float4 *)(x + i);
-
-			to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
+	for (int i = 0; i < N; i += 4) {
+		if (Q == Q_ANY) {
+#pragma unroll
+			for (int k = i; k < i + 4; k++)
+				to[k] = column + k < p.cols ? x[k] : 0;
+			continue;
 		}
-		return;
+		const float4 v = column < p.cols ? *(const float4 *)(x + i) : make_float4(0, 0, 0, 0);
+
+		to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
 	}
-#pragma unroll
-	for (int i = 0; i < N; i++)
-		to[i] = column + i < p.cols ? x[i] : 0;
 }
 
 #endif
