@@ -4,6 +4,13 @@
 
 #include "cuda_runtime.h"
 
+extern "C" uint16_t moe_f32_to_f16(float f);
+
+static inline uint16_t moe_f16_of(float x)
+{
+	return moe_f32_to_f16(x);
+}
+
 namespace emulated {
 
 void mma_bf16(Lane lanes[32], unsigned mask);

@@ -1,50 +1,10 @@
-/* Rotary positions.  Agreement with Hugging Face's models is the rule, and they hold inverse frequencies as f32 and
- * multiply them by the position in f32, in models of any type; so this does.  Powers, sine and cosine are computed
- * in double by functions of our own and rounded once. */
-#include <math.h>
+/* Rotary positions: cosines and sines of a step's positions in a table, then all heads turned by them. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "../frequency.h"
 #include "cpu.h"
-
-/* ---- powers ---- */
-
-/* ln(x), x > 0 and normal: x = 2^n m, m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh((m - 1) / (m + 1)) as a series. */
-static double log_double(double x, int *two)
-{
-	union { double d; uint64_t u; } b = {x};
-	double s, z, p = 0.0;
-
-	*two = (int)(b.u >> 52 & 0x7ff) - 1023;
-	b.u = (b.u & 0xfffffffffffffu) | 0x3ff0000000000000u;
-	if (b.d > 0x1.6a09e667f3bcdp+0) {
-		b.d *= 0.5;
-		++*two;
-	}
-	s = (b.d - 1.0) / (b.d + 1.0);
-	z = s * s;
-	for (int k = 23; k >= 1; k -= 2)
-		p = p * z + 1.0 / k;
-	return 2.0 * s * p;
-}
-
-/* x^e for x >= 1 and 0 <= e <= 1, as 2^n exp(r). */
-static double power(double x, double e)
-{
-	const double ln2 = 0x1.62e42fefa39efp-1;
-	int two, n;
-	double m = log_double(x, &two), t, r, p = 1.0;
-	union { double d; uint64_t u; } scale;
-
-	t = e * two + e * m / ln2; /* log2 of the result */
-	n = (int)(t + 0.5);
-	r = (t - n) * ln2;
-	for (int k = 18; k >= 1; k--)
-		p = p * r / k + 1.0;
-	scale.u = (uint64_t)(n + 1023) << 52;
-	return p * scale.d;
-}
 
 /* ---- the table ---- */
 
@@ -78,13 +38,6 @@ static int table_room(struct moe_rope_table *t, int rows, int dims, struct moe_e
 	}
 	t->cap = cap;
 	return 0;
-}
-
-static float inverse_frequency(const struct moe_rope *rope, int i)
-{
-	float f = 1.0f / (float)power(rope->theta, (double)((float)(2 * i) / (float)rope->dims));
-
-	return f / (float)rope->factor;
 }
 
 struct fill {
@@ -121,7 +74,7 @@ static int fill_table(struct moe_cpu *c, const int32_t *positions, int rows, con
 		return rc;
 	f.frequencies = frequencies = moe_cpu_part(c, 0);
 	for (int i = 0; i < rope->dims / 2; i++)
-		frequencies[i] = inverse_frequency(rope, i);
+		frequencies[i] = moe_rope_frequency(rope, i);
 	t->rope = *rope;
 	t->rows = rows;
 	memcpy(t->positions, positions, (size_t)rows * sizeof *positions);

@@ -36,14 +36,31 @@ static __device__ __forceinline__ float moe_bf16(uint32_t bits)
 	return __uint_as_float(bits << 16);
 }
 
-/* Exact, subnormal numbers and NaN too; by integers, so that no header of half types is needed. */
+/* Exact, subnormal numbers and NaN too. */
 static __device__ __forceinline__ float moe_f16(uint32_t bits)
 {
-	uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
-	/* The exponent is moved up by 112 as a product; of infinity and NaN it is the greatest. */
-	float x = __fmul_rn(__uint_as_float(rest << 13), 0x1p112f);
+	float x;
 
-	return __uint_as_float(sign | (rest >= 0x7c00u ? 0x7f800000u | (rest & 0x3ffu) << 13 : __float_as_uint(x)));
+#ifndef MOE_EMULATED
+	asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((uint16_t)bits));
+#else
+	uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
+
+	/* The exponent is moved up by 112 as a product; of infinity and NaN it is the greatest. */
+	x = __uint_as_float(rest << 13) * 0x1p112f;
+	x = __uint_as_float(sign | (rest >= 0x7c00u ? 0x7f800000u | (rest & 0x3ffu) << 13 : __float_as_uint(x)));
+#endif
+	return x;
+}
+
+static __device__ __forceinline__ float moe_warp_max(float x)
+{
+	for (int i = 16; i > 0; i /= 2) {
+		float y = __shfl_xor_sync(MOE_ALL_LANES, x, i);
+
+		x = y > x ? y : x;
+	}
+	return x;
 }
 
 /* The tree that sums 16 lanes: lanes 0-7 + 8-15, then 0-3 + 4-7, 0-1 + 2-3, 0 + 1.  All 16 get the sum.  (Sums commute, so

@@ -13,6 +13,7 @@
 extern "C" {
 #endif
 
+#include "base/mem.h"
 #include "compute/compute.h"
 #include "cuda.h"
 

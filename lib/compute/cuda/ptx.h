@@ -25,6 +25,15 @@ static __device__ __forceinline__ uint32_t moe_shared_address(const void *p)
 	return (uint32_t)__cvta_generic_to_shared(p);
 }
 
+/* To nearest even; a NaN stays one. */
+MOE_PTX uint16_t moe_f16_of(float x)
+{
+	uint16_t h;
+
+	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+	return h;
+}
+
 /* c += A B; sm_80 and up (elsewhere the kernel is not to be launched). */
 MOE_PTX void moe_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
