@@ -39,7 +39,7 @@ static void pool_from(struct pool *p, struct moe_checkpoint *c, int slots, enum 
 	p->c = c;
 	p->one = expert_bytes(c);
 	config.memory = (size_t)slots * p->one;
-	device_open(&p->d, config.memory + moe_pooled_batch_bytes(&c->model, ROWS));
+	device_open(&p->d, config.memory + moe_pooled_batch_bytes(&c->model, ROWS) + device_own());
 	config.device = &p->d.base;
 	assert_true(rig_open_plain(&p->rig, "base", 1, NULL));
 	must(moe_experts_pooled(&c->model, c->tensors, &config, &p->x, &e), &e);

@@ -169,15 +169,28 @@ static inline int device_combine(struct moe_backend *b, struct moe_stream_q *q, 
 	return device_of(b)->real->ops->combine(device_of(b)->real, q, y, parts, slot, rows, k, n, e);
 }
 
+/* NULL: the CPU as a device. */
+static inline const char *gpu(void)
+{
+	const char *name = getenv("MOE_TEST_DEVICE");
+
+	return name && *name && strcmp(name, "device") != 0 ? name : NULL;
+}
+
+/* A GPU's operations take memory of their own, for lists of the host. */
+static inline size_t device_own(void)
+{
+	return gpu() ? (size_t)8 << 20 : 0;
+}
+
 /* memory: its cap; 0: none. */
 static inline void device_open(struct device *d, size_t memory)
 {
-	const char *name = getenv("MOE_TEST_DEVICE");
 	struct moe_device_config c = {.device = "cpu", .memory = memory, .threads = 2, .numerics = MOE_NUMERICS_INIT};
 	struct moe_err e = MOE_ERR_INIT;
 
-	if (name && *name && strcmp(name, "device") != 0) {
-		c.device = name;
+	if (gpu()) {
+		c.device = gpu();
 		c.numerics.kind = MOE_KIND_CUDA;
 	}
 	memset(d, 0, sizeof *d);
