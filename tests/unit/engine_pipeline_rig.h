@@ -160,11 +160,19 @@ static inline int flow_open(struct flow *f, const struct rig *plain, const struc
 	return moe_pipeline_open(m, plain->c->tensors, f->host, &f->kv, &f->c, &client, &f->p, e);
 }
 
+static inline void flow_empty(struct flow *f)
+{
+	for (int i = 0; i < f->n_seqs; i++) {
+		moe_kv_give(&f->kv, f->seqs[i]->blocks, f->seqs[i]->n_blocks);
+		moe_seq_free(f->seqs[i]);
+	}
+	f->n_seqs = f->compared = 0;
+}
+
 static inline void flow_close(struct flow *f)
 {
 	moe_pipeline_close(f->p);
-	for (int i = 0; i < f->n_seqs; i++)
-		moe_seq_free(f->seqs[i]);
+	flow_empty(f);
 	moe_kv_close(&f->kv);
 	f->host->ops->close(f->host);
 	moe_team_free(f->team);
