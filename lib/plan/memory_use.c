@@ -57,6 +57,8 @@ static void cache(struct use *u)
 	}
 	for (int i = 0; i < s->hardware->n_levels; i++)
 		put(u, i, "kv cache", u->batch * blocks * 64 * position * u->p->x->kv[i]);
+	if (u->p->base_on != u->p->host)
+		return;
 	/* Two micro-batches' worth of one layer pass through where attention is and the cache is not. */
 	elsewhere = 1 - u->p->x->kv[at];
 	put(u, at, "kv staging", 2 * u->p->rows.sequences * u->positions * widest * elsewhere);
@@ -71,11 +73,22 @@ static void hidden(struct use *u)
 	double row = d->s->model->hidden * d->element;
 	bool rest = f->offloads && f->micro_batches > 1;
 	double prompts = f->rows.rows * (rest || !f->offloads ? 1 : f->micro_batches);
-	int devices = d->base_on == d->host ? 1 : d->s->hardware->levels[d->base_on].count;
 
-	put(u, d->base_on, "hidden states", devices * 4 * row * larger(u->batch, prompts));
+	if (d->base_on == d->host)
+		put(u, d->base_on, "hidden states", 4 * row * larger(u->batch, prompts));
 	if (rest)
 		put(u, d->host, "hidden states", row * f->rows.rows * f->micro_batches);
+}
+
+static void on_device(struct use *u)
+{
+	const struct plan_pass *d = u->p;
+	struct plan_buffers b;
+
+	plan_device_buffers(d, &b);
+	put(u, d->base_on, "hidden states", d->s->hardware->levels[d->base_on].count * b.hidden);
+	put(u, d->base_on, "workspace", b.workspace);
+	put(u, d->base_on, "kv staging", b.kv);
 }
 
 /* Queries, keys, values and attention's output of a row. */
@@ -104,15 +117,27 @@ static void workspace(struct use *u)
 	put(u, u->p->base_on, "workspace", (rows * widest + logits) * u->p->element);
 }
 
-/* Two slots for what moves of a layer; the relay is as large as one. */
+/* The largest expert. */
+static double one_expert(const struct moe_setting *s)
+{
+	double most = 0;
+
+	for (int i = 0; i < s->model->n_layers; i++)
+		most = larger(most, s->model->layers[i].ffn.experts ? plan_expert_bytes(s, i) : 0);
+	return most;
+}
+
+/* Two slots for what moves of a layer, which are whole experts; the relay is as large as one. */
 static void buffers(struct use *u)
 {
 	const struct plan_pass *p = u->p;
 	const struct moe_hardware *h = p->s->hardware;
-	double moved = expert_bytes(p->s, 0, false) * (1 - p->x->weights[p->experts_on]);
+	double share = 1 - p->x->weights[p->experts_on], moved = expert_bytes(p->s, 0, false) * share;
 
 	if (!p->offloads)
 		return;
+	if (share > 0 && share < 1)
+		moved += one_expert(p->s);
 	put(u, p->experts_on, "double buffer", 2 * moved);
 	if (p->pages)
 		put(u, p->host, "pinned relay", moved);
@@ -158,7 +183,10 @@ void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x,
 	weights(&u);
 	cache(&u);
 	hidden(&u);
-	workspace(&u);
+	if (decode.base_on == decode.host)
+		workspace(&u);
+	else
+		on_device(&u);
 	buffers(&u);
 	out->fits = others_fit(s, reserve);
 	for (int i = 0; i < s->hardware->n_levels; i++) {

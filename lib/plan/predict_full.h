@@ -42,6 +42,14 @@ int plan_spread_experts(const struct moe_setting *s, int layer, double rows, str
 /* Share of a layer's experts that lie on a host. */
 double plan_held(const struct moe_setting *s, int layer, int host);
 
+/* ---- device_buffers.c: what a pass works in on a device ---- */
+
+struct plan_buffers {
+	double hidden, workspace, kv; /* bytes: residual streams; everything else; keys and values on their way */
+};
+/* decode: its base is not on the host. */
+void plan_device_buffers(const struct plan_pass *decode, struct plan_buffers *out);
+
 /* ---- memory_use.c: what lies where ---- */
 
 void plan_memory_use(const struct moe_setting *s, const struct moe_execution *x, struct moe_prediction *out);
