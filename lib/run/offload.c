@@ -10,7 +10,7 @@
 #include "run/private.h"
 
 #define MICRO_BATCHES 4        /* by itself: attention two ahead, one being loaded, one being computed */
-#define PREFILL_ROWS 2048      /* by itself: a layer's experts come once for so many rows of prompts */
+#define PREFILL_ROWS 2048      /* by itself, at most: a micro-batch's prompts together, for which a layer's experts come once */
 #define LEAST_ROWS 32          /* of prompts, below which they would bring the experts too often */
 
 struct settling {
@@ -127,7 +127,7 @@ static void set_prefill(struct settling *s)
 
 	s->free_prefill = rows < 1;
 	if (rows < 1)
-		rows = s->engine->ctx < PREFILL_ROWS ? s->engine->ctx : PREFILL_ROWS;
+		rows = fmin((double)s->engine->ctx * o->micro_batch, PREFILL_ROWS);
 	o->prefill_rows = rows < 1 << 20 ? (int)rows : 1 << 20;
 }
 
@@ -181,7 +181,7 @@ static int begin_schedule(struct settling *s, enum moe_schedule schedule, struct
 	bool resident = schedule == MOE_SCHEDULE_RESIDENT;
 	int rc;
 
-	*o = (struct moe_offload){.schedule = schedule, .device = s->r->device};
+	*o = (struct moe_offload){.schedule = schedule, .device = s->r->device, .on_graph = s->asked->on_graph, .ctx_graph = s->asked->ctx_graph};
 	if (resident && p->path && p->execution.schedule == MOE_SCHEDULE_RESIDENT) {
 		o->attention_on_cpu = p->execution.attention_on == p->host;
 		o->experts_on_cpu = p->execution.ffn_on == p->host;

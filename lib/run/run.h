@@ -32,6 +32,8 @@ struct moe_run_offload {
 	bool has_resident;           /* somebody says: */
 	double resident;             /* share of the experts that stays on the device */
 	enum moe_run_when pinned;    /* what moves lies in pinned memory; auto: if that leaves half of the host's memory */
+	void (*on_graph)(void *ctx, const struct moe_graph *g, const struct moe_span *spans); /* as in struct moe_offload */
+	void *ctx_graph;
 };
 
 struct moe_run_config {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# moe-bench offload: schedules side by side, on a device that is only reckoned with.
+# moe-bench offload: schedules side by side, on a device that is only reckoned with; and what it refuses.
 . "$(dirname "$0")/../lib.sh"
 
 s1="-m mixtral-8x7b --virtual t4 --set host_memory=184GiB -p 418 -n 128"
@@ -33,6 +33,20 @@ done
 runs 0 "an experts' share, coded" moe-bench offload $s1 --micro-batches 2 --micro-batch 4 --schedules cgopipe --weights 0.25 --quant q4 --kv q8 -o csv
 runs 0 "a batch that is best" moe-bench offload -m mixtral-8x7b --virtual l4 --schedules cgopipe -p 77 -n 32 -o csv
 
+tiny="-m synth:tiny-mixtral,seed=1 --device cpu -t 1 -p 8 -n 4 -r 1 --no-roofs"
+runs 0 "on a device" moe-bench offload $tiny --schedules cgopipe --micro-batches 2 --micro-batch 1 -o csv
+[ "$(wc -l <"$work/out")" -eq 2 ] && grep -q '"cpu (' "$work/out"
+ok $? "a row, that says which"
+refuses "a device that is too small" 'cgopipe' moe-bench offload $tiny --schedules cgopipe --device-memory 10K
+refuses "a model that is none" 'nonsense' moe-bench offload -m synth:nonsense --device cpu
+runs 2 "a device and a virtual one" moe-bench offload $tiny --virtual t4
+runs 2 "any device" moe-bench offload -m synth:tiny-mixtral --device auto
+runs 2 "a device that is none" moe-bench offload -m synth:tiny-mixtral --device tpu
+runs 2 "numbers of a device that is there" moe-bench offload $tiny --set gpu.memory=1G
+runs 2 "memory of one that is not" moe-bench offload $s1 --device-memory 1G
+runs 2 "a link that cannot be imitated" moe-bench offload -m synth:tiny-mixtral --device cuda --link-bandwidth 1G
+runs 2 "too many sequences" moe-bench offload $tiny --micro-batches 4096 --micro-batch 4096
+runs 2 "pinned, perhaps" moe-bench offload $tiny --pinned maybe
 runs 2 "no model" moe-bench offload --virtual t4
 runs 2 "no device" moe-bench offload -m mixtral-8x7b
 runs 2 "a schedule that is none" moe-bench offload $s1 --schedules cgopipe,fast

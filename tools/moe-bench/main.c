@@ -14,7 +14,7 @@ static const char *const usage[] = {
 	"moe-bench compare [OPTION...] OLD NEW",
 	"moe-bench hardware [OPTION...]",
 	"moe-bench kernels [OPTION...]",
-	"moe-bench offload -m NAME --virtual HARDWARE [OPTION...]",
+	"moe-bench offload -m SHARDS --device DEVICE | --virtual HARDWARE [OPTION...]",
 	"moe-bench synth --like NAME | --config FILE [OPTION...] OUT",
 	"moe-bench divergence -m REFERENCE [OPTION...] SHARDS...",
 	NULL,

@@ -6,12 +6,12 @@
 #include "plan/plan.h"
 
 struct offload_options {
-	const char *model, *device, *virtual, *schedules, *quant, *kv, *activations, *hardware, *trace, *format;
+	const char *model, *device, *virtual, *schedules, *quant, *kv, *activations, *pinned, *trace, *format;
 	uint64_t device_memory, link_bandwidth;
-	int64_t micro_batches, micro_batch, prompt, generate, rounds, threads, pages;
+	int64_t micro_batches, micro_batch, prompt, generate, rounds, threads;
 	struct moe_strings set;
 	double weights;              /* share of the routed experts that stays on the device */
-	bool best, exact, pinned, no_predict;
+	bool best, exact, no_roofs;
 };
 /* The schedules to run, in the order in which they were named. */
 struct offload_plan {
@@ -39,13 +39,33 @@ struct offload_result {
 	struct offload_phase prefill, decode; /* of all rounds */
 };
 struct offload_results {
-	const char *model, *machine; /* as they are called; of the device's text */
+	const char *model;
+	char machine[160];           /* as moe_device_text says, or the name of virtual hardware */
 	double link_in, link_out;    /* bytes/s; NAN: not known */
 	struct offload_result of[MOE_SCHEDULES];
 	int n;
 };
 void offload_results_free(struct offload_results *r);
 
+/* A policy that is the same for all schedules but for where each of them has attention and its cache. */
+struct moe_execution offload_execution(enum moe_schedule schedule, int host, double weights, int64_t micro_batch, int64_t micro_batches);
+
+/* What the roofline model expects of graphs here, with rates measured in this run. */
+struct offload_forecast {
+	bool made;
+	struct bench_predictor predictor;
+	struct moe_hardware hardware;
+};
+/* Its predictor's model is r's.  Stays not made where nothing can be said: of a GPU, whose kernels are not measured. */
+int offload_forecast_make(const struct moe_run *r, const struct offload_results *rates, struct offload_forecast *out, struct moe_err *e);
+/* Seconds that a graph of that shape takes; NAN, and a warning: no prediction. */
+double offload_forecast_graph(const struct offload_forecast *f, const struct offload_options *o, const struct moe_execution *x,
+                              const struct moe_schedule_shape *shape);
+
+/* Do the options of a device go together?  MOE_E_RANGE. */
+int offload_check(const struct offload_options *o, const struct offload_plan *p, struct moe_err *e);
+/* Run the schedules on it, in turn. */
+int offload_measured(const struct offload_options *o, const struct offload_plan *p, struct offload_results *out, struct moe_err *e);
 /* Run the graphs in simulated time. */
 int offload_virtual(const struct offload_options *o, const struct offload_plan *p, struct offload_results *out, struct moe_err *e);
 int offload_print(const struct offload_options *o, const struct offload_results *r, struct moe_err *e);

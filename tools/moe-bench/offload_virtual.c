@@ -114,23 +114,6 @@ static int common_batch(const struct site *s, enum moe_schedule first, int64_t *
 	return 0;
 }
 
-/* As the schedule has it: attention and its cache on the CPU, or the cache on the way to the device, or all there. */
-static struct moe_execution equal_policy(const struct site *s, enum moe_schedule schedule, int64_t micro_batch, int64_t micro_batches)
-{
-	bool cpu = schedule == MOE_SCHEDULE_CGOPIPE || schedule == MOE_SCHEDULE_COALESCED || schedule == MOE_SCHEDULE_FLEXGEN_C;
-	bool here = schedule == MOE_SCHEDULE_ZERO || schedule == MOE_SCHEDULE_RESIDENT;
-	double share = schedule == MOE_SCHEDULE_RESIDENT ? 1 : s->o->weights;
-	struct moe_execution x = {.schedule = schedule, .batch = micro_batch * micro_batches, .micro_batch = micro_batch,
-	                          .prefill_micro_batch = micro_batch, .attention_on = cpu ? s->host : 0};
-
-	if (schedule == MOE_SCHEDULE_ZERO)
-		x.micro_batch = x.prefill_micro_batch = x.batch;
-	x.weights[0] = share;
-	x.weights[s->host] = 1 - share;
-	x.kv[here ? 0 : s->host] = 1;
-	return x;
-}
-
 /* ---- running ---- */
 
 static int run_graph(const struct moe_graph *g, struct moe_durations *d, struct moe_timeline *out, struct moe_err *e)
@@ -228,7 +211,7 @@ static int run_all(const struct site *s, const struct offload_plan *p, struct of
 		if (s->o->best)
 			rc = search(s, p->schedules[i], &x, e);
 		else
-			x = equal_policy(s, p->schedules[i], micro_batch, micro_batches);
+			x = offload_execution(p->schedules[i], s->host, s->o->weights, micro_batch, micro_batches);
 		rc = rc ? rc : run_schedule(s, &x, &out->of[out->n++], e);
 	}
 	return rc;
@@ -240,7 +223,7 @@ int offload_virtual(const struct offload_options *o, const struct offload_plan *
 	int rc = open_site(&s, e);
 
 	out->model = o->model;
-	out->machine = o->virtual;
+	snprintf(out->machine, sizeof out->machine, "%s", o->virtual);
 	out->link_in = out->link_out = NAN;
 	rc = rc ? rc : run_all(&s, p, out, e);
 	close_site(&s);
