@@ -141,6 +141,10 @@ $(B)/gpu/%: tests/gpu/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) -lcublasLt $(libs) -L$(call cuda_dir,lib) -Wl,-rpath,$(call cuda_dir,lib)
 
+$(E)/bin/%: $$(call tool_o,$$*) $(emulated_o) $(lib)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)$(CXX) $(ldflags) -o $@ $^ $(libs)
+
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force
 	@mkdir -p $(@D)

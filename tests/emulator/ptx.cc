@@ -4,7 +4,14 @@
 #include "machine.h"
 #include "ptx_emulated.h"
 
+extern "C" uint16_t moe_f32_to_f16(float f);
+
 namespace emulated {
+
+uint16_t f16_of(float x)
+{
+	return moe_f32_to_f16(x);
+}
 
 enum { C = 0, A = 4, B = 8 };    /* where a fragment's words begin in a lane */
 

@@ -4,15 +4,9 @@
 
 #include "cuda_runtime.h"
 
-extern "C" uint16_t moe_f32_to_f16(float f);
-
-static inline uint16_t moe_f16_of(float x)
-{
-	return moe_f32_to_f16(x);
-}
-
 namespace emulated {
 
+uint16_t f16_of(float x);
 void mma_bf16(Lane lanes[32], unsigned mask);
 void mma_s8(Lane lanes[32], unsigned mask);
 void mma_s8_k16(Lane lanes[32], unsigned mask);
@@ -35,6 +29,8 @@ template <class T> void multiply(const char *name, void (*op)(Lane *, unsigned),
 }
 
 } // namespace emulated
+
+static inline uint16_t moe_f16_of(float x) { return emulated::f16_of(x); }
 
 static inline void moe_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
 {
