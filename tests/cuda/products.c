@@ -290,6 +290,27 @@ static void gpu_experts(struct moe_backend *gpu, const struct experts *s, int fr
 		gpu->ops->release(gpu, mem[i]);
 }
 
+/* The widest group as an FFN of its own, on inputs as they stand. */
+static void same_ffn(struct pair *p, const struct experts *s)
+{
+	const struct moe_expert_weights *on_cpu = &s->cpu[2].w, *on_gpu = &s->gpu[2].w;
+	size_t n = INPUTS * (size_t)s->hidden;
+	float *want = noises(1, n), *got = noises(2, n), *scratch = noises(3, INPUTS * (size_t)s->width), *x, *y, *room;
+	struct moe_err e = MOE_ERR_INIT;
+	void *mem[3];
+
+	must(p->cpu.b->ops->ffn(p->cpu.b, NULL, want, s->x, INPUTS, on_cpu, MOE_ACT_SILU, scratch, &e), &e);
+	x = upload(p->gpu, s->x, n * sizeof *x, 0, &mem[0]);
+	y = upload(p->gpu, got, n * sizeof *x, 0, &mem[1]);
+	room = upload(p->gpu, scratch, INPUTS * (size_t)s->width * sizeof *x, 0, &mem[2]);
+	must(p->gpu->ops->ffn(p->gpu, NULL, y, x, INPUTS, on_gpu, MOE_ACT_SILU, room, &e), &e);
+	download(p->gpu, got, y, n);
+	same(got, want, n, "an FFN");
+	for (int i = 0; i < 3; i++)
+		p->gpu->ops->release(p->gpu, mem[i]);
+	free(want), free(got), free(scratch);
+}
+
 static void same_experts(struct pair *p, int hidden, int width, const struct mix *mix, int n)
 {
 	struct experts s;
@@ -302,6 +323,7 @@ static void same_experts(struct pair *p, int hidden, int width, const struct mix
 	must(p->cpu.b->ops->experts(p->cpu.b, NULL, want, s.x, s.cpu, GROUPS, s.x_row, s.weight, MOE_ACT_SILU, scratch, &e), &e);
 	gpu_experts(p->gpu, &s, 0, GROUPS, got);
 	same(got, want, PAIRS * (size_t)hidden, "experts");
+	same_ffn(p, &s);
 	experts_free(&s, p->gpu);
 	free(want), free(got), free(scratch);
 }
@@ -320,6 +342,40 @@ static void experts_have_the_bits_of_the_cpu(void **state)
 	pair_close(&p);
 	pair_open(&p, MOE_A_F32, 75, 2);
 	same_experts(&p, 96, 70, mixed, COUNT(mixed));
+	pair_close(&p);
+}
+
+/* A launch has room for 96. */
+static void more_experts_than_a_launch_takes(void **state)
+{
+	enum { MANY = 100, hidden = 128, width = 64 };
+	static const struct mix q4 = {MOE_Q_Q4, MOE_Q_Q4, MOE_Q_Q4};
+	struct moe_expert_group on_cpu[MANY], on_gpu[MANY];
+	float want[MANY * hidden], got[MANY * hidden], scratch[MANY * width], *y;
+	int32_t x_row[MANY];
+	struct moe_err e = MOE_ERR_INIT;
+	struct experts s;
+	struct pair p;
+	void *mem[3];
+
+	(void)state;
+	pair_open(&p, MOE_A_I8, 80, 4);
+	experts_make(&s, p.gpu, hidden, width, &q4, 1);
+	for (int i = 0; i < MANY; i++) {
+		on_cpu[i] = (struct moe_expert_group){s.cpu[i % GROUPS].w, i, 1};
+		on_gpu[i] = (struct moe_expert_group){s.gpu[i % GROUPS].w, i, 1};
+		x_row[i] = i % INPUTS;
+	}
+	must(p.cpu.b->ops->experts(p.cpu.b, NULL, want, s.x, on_cpu, MANY, x_row, s.weight, MOE_ACT_SILU, scratch, &e), &e);
+	memset(got, 0xff, sizeof got);
+	y = upload(p.gpu, got, sizeof got, 0, &mem[0]);
+	must(p.gpu->ops->experts(p.gpu, NULL, y, upload(p.gpu, s.x, INPUTS * hidden * sizeof *s.x, 0, &mem[1]), on_gpu, MANY, x_row, s.weight,
+	                         MOE_ACT_SILU, upload(p.gpu, scratch, sizeof scratch, 0, &mem[2]), &e), &e);
+	download(p.gpu, got, y, MANY * hidden);
+	same(got, want, MANY * hidden, "many experts");
+	for (int i = 0; i < 3; i++)
+		p.gpu->ops->release(p.gpu, mem[i]);
+	experts_free(&s, p.gpu);
 	pair_close(&p);
 }
 
@@ -450,6 +506,7 @@ int main(void)
 		cmocka_unit_test(products_with_f32_have_the_bits_of_the_cpu),
 		cmocka_unit_test(strange_inputs_too),
 		cmocka_unit_test(experts_have_the_bits_of_the_cpu),
+		cmocka_unit_test(more_experts_than_a_launch_takes),
 		cmocka_unit_test(products_with_bf16),
 		cmocka_unit_test(experts_with_bf16),
 		cmocka_unit_test(refusals),

@@ -26,7 +26,7 @@ for dir in lib/*/; do
 	[ "$me" -ge 0 ]
 	ok $? "$room is a room of the plan"
 	wrong=
-	for f in $(find "$dir" -name '*.[ch]' -o -name '*.inc' -o -name '*.cu'); do
+	for f in $(find "$dir" -name '*.[ch]' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh'); do
 		for inc in $(includes "$f"); do
 			case $inc in
 			../*)

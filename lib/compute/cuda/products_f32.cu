@@ -32,35 +32,45 @@ static __device__ __forceinline__ float tree(const float acc[8])
 	return v[0];
 }
 
+/* READS steps of 16 columns; a thread's 8 of the first begin at `column`. */
+template <int Q, int C, int READS, bool WHOLE>
+static __device__ __forceinline__ void add_steps(float acc[C][8], const moe_cuda_product &p, const unsigned char *w, int out,
+                                                 const unsigned char *const x[C], int column)
+{
+	eight<Q> v[READS];
+
+#pragma unroll
+	for (int s = 0; s < READS; s++)
+		read_eight<Q, WHOLE>(v[s], p, w, out, column + s * LANES);
+#pragma unroll
+	for (int s = 0; s < READS; s++)
+#pragma unroll
+		for (int c = 0; c < C; c++) {
+			float values[8];
+
+			read_x<Q, WHOLE, 8>(values, p, x[c], column + s * LANES);
+#pragma unroll
+			for (int i = 0; i < 8; i++)
+				acc[c][i] = __fmaf_rn(v[s].at(i), values[i], acc[c][i]);
+		}
+}
+
 /* Of a segment that begins at `from` the 8 columns of each 16 that begin at 8 * half. */
 template <int Q, int C>
 static __device__ __forceinline__ void add_segment(float acc[C][8], const moe_cuda_product &p, const unsigned char *w, int out,
                                                    const unsigned char *const x[C], int from, int half)
 {
-	constexpr int READS = Q == Q_ANY ? 1 : Q == MOE_Q_F32 ? 4 : 8;
-	const int steps = min(SEGMENT, p.cols - from + LANES - 1) / LANES;
+	constexpr int READS = Q == MOE_Q_F32 ? 4 : 8;
+	const int columns = min(SEGMENT, p.cols - from), steps = (columns + LANES - 1) / LANES;
+	int s = 0;
 
+	if (Q != Q_ANY)
 #pragma unroll 1
-	for (int s0 = 0; s0 < steps; s0 += READS) {
-		eight<Q> v[READS];
-
-#pragma unroll
-		for (int s = 0; s < READS; s++)
-			if (s0 + s < steps)
-				read_eight(v[s], p, w, out, from + (s0 + s) * LANES + 8 * half);
-#pragma unroll
-		for (int s = 0; s < READS; s++)
-			if (s0 + s < steps)
-#pragma unroll
-				for (int c = 0; c < C; c++) {
-					float values[8];
-
-					read_x<Q, 8>(values, p, x[c], from + (s0 + s) * LANES + 8 * half);
-#pragma unroll
-					for (int i = 0; i < 8; i++)
-						acc[c][i] = __fmaf_rn(v[s].at(i), values[i], acc[c][i]);
-				}
-	}
+		for (; (s + READS) * LANES <= columns; s += READS)
+			add_steps<Q, C, READS, true>(acc, p, w, out, x, from + s * LANES + 8 * half);
+#pragma unroll 1
+	for (; s < steps; s++)
+		add_steps<Q, C, 1, false>(acc, p, w, out, x, from + s * LANES + 8 * half);
 }
 
 template <int C>
@@ -144,11 +154,11 @@ struct many_copier {
 	{
 		eight<Q> v;
 
-		read_eight(v, p, w, out, column);
+		read_eight<Q, false>(v, p, w, out, column);
 #pragma unroll
 		for (int i = 0; i < 8; i++)
 			values[i] = v.at(i);
-		read_x<Q, 4>(inputs, p, x, x_column);
+		read_x<Q, false, 4>(inputs, p, x, x_column);
 	}
 
 	__device__ __forceinline__ void read(int from)

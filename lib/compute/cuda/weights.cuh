@@ -79,8 +79,9 @@ static __device__ __attribute__((noinline)) float any_weight(const moe_cuda_prod
 	}
 }
 
-/* Columns [column, column + 8), a multiple of 8, of row `row` of w; those that are not there are zeros. */
-template <int Q> static __device__ __forceinline__ void read_eight(eight<Q> &to, const moe_cuda_product &p, const unsigned char *w, int row, int column)
+/* Columns [column, column + 8), a multiple of 8, of row `row` of w; those that are not there are zeros.  WHOLE: all are. */
+template <int Q, bool WHOLE>
+static __device__ __forceinline__ void read_eight(eight<Q> &to, const moe_cuda_product &p, const unsigned char *w, int row, int column)
 {
 	if constexpr (Q == Q_ANY) {
 		uint32_t v[8] = {};
@@ -99,7 +100,7 @@ template <int Q> static __device__ __forceinline__ void read_eight(eight<Q> &to,
 #pragma unroll
 		for (int i = 0; i < eight<Q>::PARTS; i++) {
 			to.part[i] = make_uint4(0, 0, 0, 0);
-			if (column < p.cols)
+			if (WHOLE || column < p.cols)
 				to.part[i] = read_once(w + ((size_t)row * p.cols + column) * (Q == MOE_Q_F32 ? 4 : 2) + 16 * i);
 		}
 	}
@@ -112,7 +113,8 @@ static __device__ __forceinline__ int quant_of(const moe_cuda_product &p)
 }
 
 /* N columns of a row of f32 inputs, as read_eight; N is 4 or 8. */
-template <int Q, int N> static __device__ __forceinline__ void read_x(float to[N], const moe_cuda_product &p, const unsigned char *row, int column)
+template <int Q, bool WHOLE, int N>
+static __device__ __forceinline__ void read_x(float to[N], const moe_cuda_product &p, const unsigned char *row, int column)
 {
 	const float *x = (const float *)row + column;
 
@@ -124,7 +126,7 @@ template <int Q, int N> static __device__ __forceinline__ void read_x(float to[N
 				to[k] = column + k < p.cols ? x[k] : 0;
 			continue;
 		}
-		const float4 v = column < p.cols ? *(const float4 *)(x + i) : make_float4(0, 0, 0, 0);
+		const float4 v = WHOLE || column < p.cols ? *(const float4 *)(x + i) : make_float4(0, 0, 0, 0);
 
 		to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
 	}
