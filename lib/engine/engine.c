@@ -371,7 +371,7 @@ static int pass(struct moe_engine *g, struct moe_err *e)
 	TRY(moe_tensors_check(g->base, e));
 	for (int i = 0; i < p.all.n; i++) {
 		p.seq[i]->n_done += p.attn[i].rows;
-		moe_prefix_publish(&g->kv, p.seq[i]);
+		moe_prefix_publish(&g->kv, p.seq[i], p.seq[i]->n_done);
 	}
 	return moe_speak(g, &p, &by, e);
 }

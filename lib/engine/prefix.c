@@ -199,8 +199,8 @@ static void filled(struct moe_kv *kv, struct moe_seq *s, int i)
 	s->parent = kv->prefix.block[s->blocks[i]].serial;
 }
 
-void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s)
+void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s, int positions)
 {
-	for (; kv->share && s->n_published < s->n_done / MOE_KV_BLOCK; s->n_published++)
+	for (; kv->share && s->n_published < positions / MOE_KV_BLOCK; s->n_published++)
 		filled(kv, s, s->n_published);
 }

@@ -26,7 +26,8 @@ struct moe_seq {
 
 	int32_t *prompt;             /* [n_prompt] */
 	int n_prompt, max_tokens;
-	int n_done;                  /* positions whose keys and values are in the KV store */
+	int n_done;                  /* positions whose keys and values are in the KV store, or (turns.c) on their way there */
+	int n_stored;                /* of these those that surely are there */
 	int32_t *made;               /* [n_made] tokens generated; made[i] is the input of position n_prompt + i */
 	int n_made, made_room;
 
@@ -101,8 +102,8 @@ struct moe_kv;
 bool moe_prefix_admit(struct moe_kv *kv, struct moe_seq *s);
 /* Before rows of s are computed: skip blocks that others have published since. */
 void moe_prefix_skip(struct moe_kv *kv, struct moe_seq *s);
-/* All n_done positions of s are in the KV store: publish the blocks that are full. */
-void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s);
+/* So many of s's positions are in the KV store: publish the blocks that are full. */
+void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s, int positions);
 
 /* ---- kv.c: blocks of MOE_KV_BLOCK positions, each over all layers ---- */
 

@@ -39,7 +39,7 @@ struct moe_turns {
 	int chunk;                   /* prompt rows of a micro-batch in a step */
 	bool whole;                  /* prompts are read whole */
 	int alive;                   /* sequences that have not ended */
-	int last_step;               /* that was begun */
+	int steps, last_step;        /* how many; the last that was begun */
 	_Atomic bool stop;
 };
 
@@ -115,15 +115,15 @@ void moe_turns_on_route(struct moe_turns *t, moe_route_fn *fn, void *ctx)
 /* ---- while a graph runs: in the thread of the lane that computes ---- */
 
 /* Those of the micro-batch that have ended say so at once, though their places are free only after the graph.  When nobody is left the
- * graph has nothing to go on for. */
-static void part(struct moe_turns *t, const struct moe_micro_batch *mb)
+ * graph has nothing to go on for; its last step is taken to the end all the same, so that all it computed is stored. */
+static void part(struct moe_turns *t, const struct moe_micro_batch *mb, int step)
 {
 	for (int i = 0; i < mb->n; i++)
 		if (mb->seq[i]->ended && !mb->seq[i]->said_goodbye) {
 			moe_engine_say_goodbye(t->g, mb->seq[i]);
 			t->alive--;
 		}
-	if (t->alive == 0)
+	if (t->alive == 0 && step + 1 < t->steps)
 		atomic_store(&t->stop, true);
 }
 
@@ -163,7 +163,7 @@ static int next(void *ctx, struct moe_micro_batch *mb, int step, struct moe_err 
 	(void)e;
 	for (int i = 0; i < mb->n; i++)
 		moe_seq_check(mb->seq[i], now);
-	part(t, mb);
+	part(t, mb, step);
 	moe_pass_build(&mb->pass, mb->seq, mb->n, chunk_of(t, mb));
 	if (mb->pass.all.rows > 0)
 		begin_step(t, step);
@@ -197,13 +197,17 @@ static int speak(void *ctx, struct moe_micro_batch *mb, int step, struct moe_err
 	struct voice v = {t->pipeline, mb};
 	const struct moe_speaker by = {head, logits_of, &v, MOE_LOGITS_ROWS, t->p, t->order};
 
-	(void)step;
 	/* Weights may have been read from a file that was cut short meanwhile. */
 	TRY(moe_tensors_check(t->g->base, e));
-	for (int i = 0; i < mb->pass.all.n; i++)
-		mb->pass.seq[i]->n_done += mb->pass.attn[i].rows;
+	for (int i = 0; i < mb->pass.all.n; i++) {
+		struct moe_seq *s = mb->pass.seq[i];
+
+		/* Attention of this step saw all before it. */
+		s->n_stored = s->n_done;
+		s->n_done += mb->pass.attn[i].rows;
+	}
 	TRY(moe_speak(t->g, &mb->pass, &by, e));
-	part(t, mb);
+	part(t, mb, step);
 	return 0;
 }
 
@@ -239,19 +243,22 @@ static void list_micro_batches(struct moe_turns *t, int n)
 static int run(struct moe_turns *t, int steps, struct moe_err *e)
 {
 	struct moe_engine *g = t->g;
+	bool stopped;
 	int rc;
 
 	t->alive = t->n;
+	t->steps = steps;
 	t->last_step = -1;
 	atomic_store(&t->stop, false);
 	g->stats.graphs++;
 	g->stats.prefill_graphs += t->whole;
 	rc = moe_pipeline_run(t->pipeline, t->mb, t->n_mb, steps, t->whole, &t->stop, e);
-	if (rc == MOE_E_CANCELLED && atomic_load(&t->stop))
-		return 0; /* what was on its way to the KV cache may not be there: nothing is published */
-	for (int i = 0; i < t->n && rc == 0; i++)
-		moe_prefix_publish(&g->kv, t->seq[i]);
-	return rc;
+	stopped = rc == MOE_E_CANCELLED && atomic_load(&t->stop);
+	if (rc != 0 && !stopped)
+		return rc;
+	for (int i = 0; i < t->n; i++)
+		moe_prefix_publish(&g->kv, t->seq[i], stopped ? t->seq[i]->n_stored : t->seq[i]->n_done);
+	return 0;
 }
 
 /* ---- prompts ---- */

@@ -121,31 +121,63 @@ static void late_within_a_step(void **state)
 	assert_true(record_of(s.r, 2)->n <= 6);
 	assert_true(s.seen <= 7);
 	assert_int_equal(record_of(s.r, 3)->n, 0);
+	assert_int_equal(s.r->done_order[2], 1); /* the graph's end is not waited for */
 	assert_int_equal(record_of(s.r, 1)->n, 100);
 	small_close(&s);
 }
 
-/* Nobody is left at the third step: the other 29 are not run. */
+static void count_graph(void *ctx, const struct moe_graph *g, const struct moe_span *spans)
+{
+	(void)g, (void)spans;
+	++*(int *)ctx;
+}
+
+/* Nobody is left at the third step: the other 29 are not run, so the graph is not run to its end. */
 static void stops_when_all_have_ended(void **state)
 {
-	struct small s;
-	uint64_t steps;
-
 	(void)state;
 	for (size_t i = 0; i < N_SCHEDULES; i++) {
+		struct small s;
+		int to_the_end = 0;
+
 		small_setup(&s, schedules[i], 2, 2);
+		s.o.on_graph = count_graph;
+		s.o.ctx_graph = &to_the_end;
 		small_open(&s);
 		s.r->stop_id = submit(s.r, request(4, 60), 1);
 		s.r->stop_at = 3;
 		run_all(s.r);
-		steps = moe_engine_stats(s.r->g).steps;
 		assert_int_equal(record_of(s.r, 1)->n, 3);
 		assert_int_equal(record_of(s.r, 1)->finish, MOE_FINISH_STOP);
-		assert_int_equal(steps, 3);
+		assert_int_equal(moe_engine_stats(s.r->g).steps, 3);
+		assert_int_equal(moe_engine_stats(s.r->g).graphs, 1);
+		assert_int_equal(to_the_end, 0);
 		submit(s.r, request(4, 5), 1); /* and the engine goes on */
 		run_all(s.r);
 		assert_memory_equal(record_of(s.r, 2)->logits, record_of(s.r, 1)->logits, 3 * sizeof(uint64_t));
 		assert_int_equal(record_of(s.r, 2)->n, 5);
+		assert_int_equal(to_the_end, 1);
+		small_close(&s);
+	}
+}
+
+/* What it had said is found by who begins alike: whole blocks, and of a graph that was stopped those before its last step. */
+static void what_was_stopped_is_shared(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < N_SCHEDULES; i++) {
+		struct moe_request q = request(150, 60);
+		struct small s;
+
+		small_setup(&s, schedules[i], 2, 2);
+		small_open(&s);
+		s.r->stop_id = submit(s.r, q, 1);
+		s.r->stop_at = 3;
+		run_all(s.r);
+		submit(s.r, q, 1);
+		run_all(s.r);
+		assert_int_equal(record_of(s.r, 2)->cached_tokens, 128);
+		assert_memory_equal(record_of(s.r, 2)->logits, record_of(s.r, 1)->logits, 3 * sizeof(uint64_t));
 		small_close(&s);
 	}
 }
@@ -191,7 +223,7 @@ static void until_a_place_is_free(void **state)
 	small_close(&s);
 }
 
-/* Long prompts are read in chunks, which the micro-batches that read share: 10 rows a step of each of two prompts of 40. */
+/* Long prompts are read in chunks, which the micro-batches that read share: 10 rows a step of each of two prompts of 41. */
 static void chunks_are_shared(void **state)
 {
 	struct small s;
@@ -200,10 +232,10 @@ static void chunks_are_shared(void **state)
 	small_setup(&s, MOE_SCHEDULE_CGOPIPE, 2, 2);
 	s.c.chunk = 20;
 	small_open(&s);
-	submit(s.r, request(40, 2), 1);
-	submit(s.r, request(40, 2), 2);
+	submit(s.r, request(41, 2), 1);
+	submit(s.r, request(41, 2), 2);
 	assert_false(step(s.r));
-	assert_int_equal(moe_engine_stats(s.r->g).steps, 5); /* four to read, of which the last says something */
+	assert_int_equal(moe_engine_stats(s.r->g).steps, 6); /* five to read, of which the last says something */
 	small_close(&s);
 }
 
@@ -488,6 +520,7 @@ int main(void)
 		cmocka_unit_test(cancelled_within_a_step),
 		cmocka_unit_test(late_within_a_step),
 		cmocka_unit_test(stops_when_all_have_ended),
+		cmocka_unit_test(what_was_stopped_is_shared),
 		cmocka_unit_test(as_long_as_the_last),
 		cmocka_unit_test(until_a_place_is_free),
 		cmocka_unit_test(chunks_are_shared),

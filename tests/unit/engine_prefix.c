@@ -334,7 +334,7 @@ static void compute(struct use *u, struct moe_seq *s)
 		u->from[s->blocks[p / MOE_KV_BLOCK]][p % MOE_KV_BLOCK] = prefix_of(s, p + 1);
 	}
 	s->n_done += rows;
-	moe_prefix_publish(&u->kv, s);
+	moe_prefix_publish(&u->kv, s, s->n_done);
 }
 
 static void one_move(struct use *u)
