@@ -4,24 +4,6 @@
 static const char *const specs[] = {"tiny-mixtral,seed=1", "tiny-qwen3-moe,seed=2", "tiny-qwen2-moe,seed=3", "tiny-olmoe,seed=4"};
 #define N_SPECS (sizeof specs / sizeof *specs)
 
-/* Every schedule, resident with all its placements. */
-static const struct way {
-	const char *name;
-	struct moe_offload o;
-} ways[] = {
-	{"cgopipe", {.schedule = MOE_SCHEDULE_CGOPIPE}},
-	{"coalesced", {.schedule = MOE_SCHEDULE_COALESCED}},
-	{"flexgen", {.schedule = MOE_SCHEDULE_FLEXGEN}},
-	{"flexgen-c", {.schedule = MOE_SCHEDULE_FLEXGEN_C}},
-	{"zero", {.schedule = MOE_SCHEDULE_ZERO}},
-	{"zero, KV on the device", {.schedule = MOE_SCHEDULE_ZERO, .kv_on_device = true}},
-	{"resident", {.schedule = MOE_SCHEDULE_RESIDENT}},
-	{"resident, attention on the CPU", {.schedule = MOE_SCHEDULE_RESIDENT, .attention_on_cpu = true}},
-	{"resident, experts on the CPU", {.schedule = MOE_SCHEDULE_RESIDENT, .experts_on_cpu = true}},
-	{"resident, all on the CPU", {.schedule = MOE_SCHEDULE_RESIDENT, .attention_on_cpu = true, .experts_on_cpu = true}},
-};
-#define N_WAYS (sizeof ways / sizeof *ways)
-
 /* How many micro-batches and sequences, of how many in one; share of the experts; rows of prompts in a graph of their own, steps. */
 struct size {
 	int micro_batches, micro_batch, sequences;
@@ -32,26 +14,23 @@ struct size {
 static void compare(const struct rig *plain, const struct way *way, const struct size *s, enum moe_kv_type kv)
 {
 	struct moe_err e = MOE_ERR_INIT;
-	struct moe_offload o = way->o;
+	struct moe_offload o;
+	struct moe_backend *device;
 	struct moe_team *team;
 	struct flow f;
 
 	must(moe_team_new(2, &team, &e), &e);
-	must(moe_backend_cpu(team, NULL, &o.device, &e), &e);
-	o.micro_batches = s->micro_batches;
-	o.micro_batch = s->micro_batch;
+	must(moe_backend_cpu(team, NULL, &device, &e), &e);
+	o = way_offload(way, device, s->micro_batches, s->micro_batch);
 	o.weights = s->weights;
 	o.prefill_rows = s->prefill_rows;
 	must(flow_open(&f, plain, &o, kv, &e), &e);
-	if (o.schedule == MOE_SCHEDULE_ZERO)
-		flow_fill(&f, 1, s->micro_batches * s->micro_batch, s->sequences);
-	else
-		flow_fill(&f, s->micro_batches, s->micro_batch, s->sequences);
+	flow_fill(&f, s->sequences);
 	if (flow_run(&f, s->steps, &e) != 0)
 		fail_msg("%s: %s", way->name, e.msg);
 	assert_int_equal(f.compared, flow_expected(&f));
 	flow_close(&f);
-	o.device->ops->close(o.device);
+	device->ops->close(device);
 	moe_team_free(team);
 }
 

@@ -1,19 +1,6 @@
 /* The pipeline's memory is what its plan says, to the byte, and a device that is too small is refused beforehand. */
 #include "engine_pipeline_rig.h"
 
-static const struct moe_offload ways[] = {
-	{.schedule = MOE_SCHEDULE_CGOPIPE},
-	{.schedule = MOE_SCHEDULE_COALESCED},
-	{.schedule = MOE_SCHEDULE_FLEXGEN},
-	{.schedule = MOE_SCHEDULE_FLEXGEN_C},
-	{.schedule = MOE_SCHEDULE_ZERO},
-	{.schedule = MOE_SCHEDULE_ZERO, .kv_on_device = true},
-	{.schedule = MOE_SCHEDULE_RESIDENT},
-	{.schedule = MOE_SCHEDULE_RESIDENT, .attention_on_cpu = true},
-	{.schedule = MOE_SCHEDULE_RESIDENT, .experts_on_cpu = true},
-};
-#define N_WAYS (sizeof ways / sizeof *ways)
-
 static struct moe_backend *device(size_t memory)
 {
 	struct moe_device_config c = {.device = "cpu", .memory = memory, .threads = 2, .numerics = MOE_NUMERICS_INIT};
@@ -26,12 +13,9 @@ static struct moe_backend *device(size_t memory)
 
 static struct moe_offload way(size_t i, struct moe_backend *b)
 {
-	struct moe_offload o = ways[i];
+	struct moe_offload o = way_offload(&ways[i], b, 3, 3);
 
-	o.device = b;
 	o.weights = 0.4;
-	o.micro_batches = 3;
-	o.micro_batch = 3;
 	o.prefill_rows = i % 2 ? 300 : 0;
 	return o;
 }
@@ -70,15 +54,14 @@ static void plan_is_what_is_taken(void **state)
 	size_t kv;
 
 	(void)state;
-	for (size_t i = 0; i < N_WAYS; i++) {
+	for (size_t i = 0; i < N_DEVICE_WAYS; i++) {
 		struct moe_backend *b = device(0);
 		struct moe_offload o = way(i, b);
 		size_t plan = planned(r, &o, &kv);
-		bool zero = o.schedule == MOE_SCHEDULE_ZERO;
 
 		must(flow_open(&f, r, &o, MOE_KV_F32, &e), &e);
 		assert_int_equal(used(b), plan + kv);
-		flow_fill(&f, zero ? 1 : 3, zero ? 9 : 3, 8);
+		flow_fill(&f, 8);
 		must(flow_run(&f, 3, &e), &e);
 		assert_int_equal(f.compared, flow_expected(&f));
 		assert_int_equal(used(b), plan + kv);
@@ -116,7 +99,7 @@ static void just_enough_is_enough(void **state)
 	size_t kv;
 
 	(void)state;
-	for (size_t i = 0; i < N_WAYS; i++) {
+	for (size_t i = 0; i < N_DEVICE_WAYS; i++) {
 		struct moe_offload o = way(i, r->b); /* a plan does not look at the device */
 		size_t plan = planned(r, &o, &kv);
 		struct moe_backend *b = device(plan + kv);

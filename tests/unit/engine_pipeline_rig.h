@@ -8,23 +8,70 @@
 #define CTX 256
 #define MOST_MICRO_BATCHES 7
 
+/* Every schedule, resident with all its placements. */
+static const struct way {
+	const char *name;
+	struct moe_offload o;
+} ways[] = {
+	{"cgopipe", {.schedule = MOE_SCHEDULE_CGOPIPE}},
+	{"coalesced", {.schedule = MOE_SCHEDULE_COALESCED}},
+	{"flexgen", {.schedule = MOE_SCHEDULE_FLEXGEN}},
+	{"flexgen-c", {.schedule = MOE_SCHEDULE_FLEXGEN_C}},
+	{"zero", {.schedule = MOE_SCHEDULE_ZERO}},
+	{"zero, KV on the device", {.schedule = MOE_SCHEDULE_ZERO, .kv_on_device = true}},
+	{"resident", {.schedule = MOE_SCHEDULE_RESIDENT}},
+	{"resident, attention on the CPU", {.schedule = MOE_SCHEDULE_RESIDENT, .attention_on_cpu = true}},
+	{"resident, experts on the CPU", {.schedule = MOE_SCHEDULE_RESIDENT, .experts_on_cpu = true}},
+	{"resident, all on the CPU", {.schedule = MOE_SCHEDULE_RESIDENT, .attention_on_cpu = true, .experts_on_cpu = true}},
+};
+#define N_WAYS (sizeof ways / sizeof *ways)
+#define N_DEVICE_WAYS (N_WAYS - 1)   /* those before the last have a device */
+
+static inline struct moe_offload way_offload(const struct way *w, struct moe_backend *device, int micro_batches, int micro_batch)
+{
+	struct moe_offload o = w->o;
+
+	o.device = device;
+	o.micro_batches = micro_batches;
+	o.micro_batch = micro_batch;
+	return o;
+}
+
 /* A sequence's prompt and how much it generates; those of a test are the first so many, round and round. */
 static const struct {
 	int prompt, make;
 } wanted[] = {{5, 9}, {70, 3}, {1, 12}, {33, 6}, {64, 5}, {3, 1}, {90, 8}, {17, 10}};
 #define N_WANTED ((int)(sizeof wanted / sizeof *wanted))
 
-/* Tokens and logits of each, from the plain decoder. */
-static inline struct rig *plain_answers(const char *spec, enum moe_kv_type kv)
+/* The sum of what is told of routes, which does not depend on their order. */
+static inline void add_route(void *ctx, const struct moe_routing *r)
+{
+	const int64_t where[] = {(int64_t)r->id, r->position, r->layer, r->prefill, r->k};
+	uint64_t *sum = ctx, parts[] = {XXH3_64bits(where, sizeof where), XXH3_64bits(r->ids, (size_t)r->k * sizeof *r->ids),
+	                                XXH3_64bits(r->weights, (size_t)r->k * sizeof *r->weights)};
+
+	*sum += XXH3_64bits(parts, sizeof parts);
+}
+
+/* Tokens and logits of each, from the plain decoder; routes may be NULL. */
+static inline void plain_run(struct rig *r, enum moe_kv_type kv, uint64_t *routes)
 {
 	struct moe_engine_config c = rig_config(4, CTX, 100);
-	struct rig *r = rig_model(spec, 1);
 
 	c.kv = kv;
 	rig_engine(r, c, NULL);
+	if (routes)
+		moe_engine_on_route(r->g, add_route, routes);
 	for (int i = 0; i < N_WANTED; i++)
 		submit(r, request(wanted[i].prompt, wanted[i].make), (uint64_t)i);
 	run_all(r);
+}
+
+static inline struct rig *plain_answers(const char *spec, enum moe_kv_type kv)
+{
+	struct rig *r = rig_model(spec, 1);
+
+	plain_run(r, kv, NULL);
 	return r;
 }
 
@@ -43,6 +90,7 @@ struct flow {
 	int which[MOST_MICRO_BATCHES * N_WANTED]; /* of wanted */
 	bool prefill;                /* the graph at work is one of whole prompts */
 	int compared;                /* rows of logits */
+	_Atomic bool stop;           /* everybody has ended */
 };
 
 static inline int flow_index(const struct flow *f, const struct moe_seq *s)
@@ -52,6 +100,14 @@ static inline int flow_index(const struct flow *f, const struct moe_seq *s)
 			return i;
 	fail_msg("a sequence that is not there");
 	return -1;
+}
+
+static inline bool flow_done(const struct flow *f)
+{
+	for (int i = 0; i < f->n_seqs; i++)
+		if (!f->seqs[i]->ended)
+			return false;
+	return true;
 }
 
 static inline int flow_next(void *ctx, struct moe_micro_batch *mb, int step, struct moe_err *e)
@@ -80,6 +136,7 @@ static inline void flow_compare(struct flow *f, struct moe_seq *s, const float *
 	f->compared++;
 	if (s->n_made == r->n)
 		moe_seq_end(s, MOE_FINISH_LENGTH);
+	f->stop = flow_done(f);
 }
 
 static inline int flow_speak(void *ctx, struct moe_micro_batch *mb, int step, struct moe_err *e)
@@ -117,9 +174,11 @@ static inline struct moe_seq *flow_sequence(const struct flow *f, int i)
 	return s;
 }
 
-/* n micro-batches of `each` sequences; some are empty when there are fewer sequences than that. */
-static inline void flow_fill(struct flow *f, int n, int each, int sequences)
+/* All micro-batches full, but that the last are empty when there are fewer sequences than that. */
+static inline void flow_fill(struct flow *f, int sequences)
 {
+	int n = moe_pipeline_micro_batches(&f->c), each = moe_pipeline_sequences(&f->c);
+
 	f->n = n;
 	f->n_seqs = sequences;
 	for (int i = 0; i < sequences; i++) {
@@ -176,14 +235,6 @@ static inline void flow_close(struct flow *f)
 	moe_kv_close(&f->kv);
 	f->host->ops->close(f->host);
 	moe_team_free(f->team);
-}
-
-static inline bool flow_done(const struct flow *f)
-{
-	for (int i = 0; i < f->n_seqs; i++)
-		if (!f->seqs[i]->ended)
-			return false;
-	return true;
 }
 
 /* Prompts first, if that is wanted; then graphs of `steps` decode steps until all have said what they had to. */
