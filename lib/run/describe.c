@@ -59,7 +59,8 @@ static int describe_offload(const struct moe_run *r, struct moe_buf *out, struct
 	                    attends(o) == o->kv_on_device ? "" : ", keys and values on the host");
 	rc = rc ? rc : describe_experts(r, out, e);
 	rc = rc ? rc : moe_buf_printf(out, e, "device memory: %s of %s (weights %s, places for those that come %s, keys and values %s, the rest buffers)\n",
-	                              moe_size_text((double)m->device, a), d.cap ? moe_size_text((double)d.cap, b) : "no limit", moe_size_text((double)m->device_weights, c),
+	                              moe_size_text((double)m->device, a),
+	                              d.cap ? moe_size_text((double)d.cap, b) : "no limit", moe_size_text((double)m->device_weights, c),
 	                              moe_size_text((double)m->device_slots, f), moe_size_text((double)m->device_kv, g));
 	return rc ? rc : moe_buf_printf(out, e, "host memory: %s beside the weights, %s of it pinned; %s are available\n",
 	                                moe_size_text((double)m->total, a), moe_size_text((double)m->pinned, b),
@@ -68,7 +69,7 @@ static int describe_offload(const struct moe_run *r, struct moe_buf *out, struct
 
 static int describe_device(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
 {
-	char text[160], a[32];
+	char text[MOE_DEVICE_TEXT], a[32];
 	int rc = moe_buf_printf(out, e, "device: %s\n", moe_device_text(r->device, text));
 	struct moe_pooled_stats s;
 

@@ -54,7 +54,8 @@ struct moe_run_config {
 	bool record;                 /* what matrices are multiplied with, for moe_run_write_importance; only without servers */
 	struct moe_run_offload offload; /* not with servers, nor with record */
 	int most_ctx;                /* when engine.ctx is 0: the model's positions, but at most these; 0: 4096 */
-	struct moe_engine_config engine; /* max_sequences 0: as the policy says, else MOE_RUN_BATCH; chunk 0: MOE_RUN_CHUNK; step_timeout, kv and offload are set here */
+	struct moe_engine_config engine; /* max_sequences 0: as the policy says, else MOE_RUN_BATCH; chunk 0:
+	                              * MOE_RUN_CHUNK; step_timeout, kv and offload are set here */
 };
 
 struct moe_run {
