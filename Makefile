@@ -5,6 +5,7 @@
 #   make check            install what is missing, build, run the tests (T=FILES: those only)
 #   make check-long       the tests again under sanitizers, the fuzzers, the slow ones
 #   make check-arm        kernels for AArch64, in an emulator
+#   make gpu-lib          build/release/libmoegpu.a: compute alone, with no library but CUDA's
 #   make check-cuda       kernels for GPUs, in an emulator (part of make check)
 #   make lint             cppcheck, man pages
 #   make install PREFIX=/usr/local DESTDIR=
@@ -113,6 +114,15 @@ $(B)/%.cu.o: %.cu $(B)/nvccflags
 $(B)/nvccflags: force
 	@mkdir -p $(@D)
 	@echo '$(NVCC) $(nvccflags)' | cmp -s - $@ || echo '$(NVCC) $(nvccflags)' >$@
+
+# For a machine with nothing but CUDA, a C compiler and make: what of base, tensor and compute needs no other library.  It is
+# enough for moe_cuda_open, the operations of both backends and moe_device_open.
+gpu_lib = $(B)/libmoegpu.a
+gpu_c = $(shell grep -LE '<(cjson/cJSON|xxhash).h>' lib/base/*.c lib/tensor/*.c lib/compute/*.c lib/compute/cpu/*.c lib/compute/cuda/*.c)
+gpu-lib: $(gpu_lib)
+$(gpu_lib): $(patsubst %.c,$(B)/%.o,$(gpu_c)) $(patsubst %.cu,$(B)/%.cu.o,$(wildcard lib/compute/cuda/*.cu))
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcs $@ $^
 
 # Compiled apart, so that it can be seen what the compiler says.
 cuda-objects:
@@ -254,6 +264,6 @@ clean:
 # Objects are kept.
 .SECONDARY:
 
-.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda cuda-objects check-long check-arm lint install uninstall info clean force
+.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda cuda-objects gpu-lib check-long check-arm lint install uninstall info clean force
 -include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d) \
 	$(emulated_o:.o=.d) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.c.d,$(cuda_units)) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.cc.d,$(cuda_units))
