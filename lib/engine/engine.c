@@ -45,6 +45,8 @@ int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, st
 
 	TRY(moe_engine_sizes(m, base, c, &sizes, e));
 	TRY(moe_engine_fits(c, &sizes, moe_memory_available(), e));
+	if (c->offload)
+		TRY(moe_pipeline_fits(m, base, c, e));
 	g = moe_calloc(1, sizeof *g, "the engine", e);
 	if (!g)
 		return MOE_E_NOMEM;
