@@ -254,7 +254,7 @@ info:
 	@echo "version    $(VERSION)"
 	@echo "compiler   $(CC): $$($(CC) --version 2>/dev/null | head -n 1)"
 	@for p in $(PKGS); do echo "library    $$p $$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
-	@echo "cuda       $(if $(cuda),$(NVCC) for $(cuda_archs:%=sm_%); $(call cuda_dir,lib)/libcudart_static.a is linked in,$(if $(NVCC),$(NVCC), not used,no nvcc: no GPUs))"
+	@echo "cuda       $(if $(cuda),$(NVCC) for $(cuda_archs:%=sm_%); $(call cuda_dir,lib)/libcudart_static.a is linked in,$(if $(NVCC),$(NVCC) is not used,no nvcc))"
 	@echo "tools      $(TOOLS)"
 	@echo "build      $(B) -> $(BIN)"
 
