@@ -5,8 +5,8 @@
 #   make check            install what is missing, build, run the tests (T=FILES: those only)
 #   make check-long       the tests again under sanitizers, the fuzzers, the slow ones
 #   make check-arm        kernels for AArch64, in an emulator
-#   make gpu-lib          build/release/libmoegpu.a: compute alone, with no library but CUDA's
 #   make check-cuda       kernels for GPUs, in an emulator (part of make check)
+#   make bare             moe-bench and the checks for GPUs with nothing but a C compiler and CUDA (tests/gpu/run)
 #   make lint             cppcheck, man pages
 #   make install PREFIX=/usr/local DESTDIR=
 #   make info             what was found
@@ -23,8 +23,11 @@ TOOLS    = $(notdir $(wildcard tools/moe-*))
 
 DEBUG   ?= 0
 SAN     ?=# address,undefined or thread: a build of its own under build/san-...
-B        = build/$(if $(SAN),san-$(subst $(comma),-,$(SAN)),$(if $(filter 1,$(DEBUG)),debug,release))
-BIN      = $(if $(SAN),$(B)/bin,bin)
+# BARE=1: none of the libraries; headers in their place say so when they are called (tests/gpu/absent).
+BARE    ?= 0
+bare     = $(filter 1,$(BARE))
+B        = build/$(if $(bare),bare-,)$(if $(SAN),san-$(subst $(comma),-,$(SAN)),$(if $(filter 1,$(DEBUG)),debug,release))
+BIN      = $(if $(SAN)$(bare),$(B)/bin,bin)
 comma   := ,
 
 # CUDA=0 builds without it though there is an nvcc; sanitizers always do.  The runtime is linked in, so that the tools run
@@ -38,11 +41,12 @@ cuda_dir = $(firstword $(wildcard $(cuda_home)/targets/$(machine)-linux/$(1) $(c
 warn     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 opt      = $(if $(filter 1,$(DEBUG)),-O1 -g,-O2 -g)
 san      = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
-cppflags = -D_GNU_SOURCE -Ilib $(if $(cuda),-DMOE_CUDA -isystem $(call cuda_dir,include)) $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(CPPFLAGS)
+packages = $(if $(bare),,$(shell pkg-config $(1) $(PKGS) 2>/dev/null))
+cppflags = -D_GNU_SOURCE -Ilib $(if $(bare),-Itests/gpu/absent) $(if $(cuda),-DMOE_CUDA -isystem $(call cuda_dir,include)) $(call packages,--cflags) $(CPPFLAGS)
 # The answer is the same everywhere only if the compiler fuses nothing by itself.
 cflags   = -std=c11 -ffp-contract=off -pthread $(warn) $(opt) $(san) $(CFLAGS)
 ldflags  = -pthread $(san) -Wl,--as-needed $(LDFLAGS)
-libs     = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm $(if $(cuda),-L$(call cuda_dir,lib) -lcudart_static -ldl -lrt -lpthread) $(LDLIBS)
+libs     = $(call packages,--libs) -lm $(if $(cuda),-L$(call cuda_dir,lib) -lcudart_static -ldl -lrt -lpthread) $(LDLIBS)
 
 # Code for these GPUs, and for later ones what their driver compiles.  Nothing is fused or approximated.
 cuda_archs = 75 80 90
@@ -115,15 +119,6 @@ $(B)/nvccflags: force
 	@mkdir -p $(@D)
 	@echo '$(NVCC) $(nvccflags)' | cmp -s - $@ || echo '$(NVCC) $(nvccflags)' >$@
 
-# For a machine with nothing but CUDA, a C compiler and make: what of base, tensor and compute needs no other library.  It is
-# enough for moe_cuda_open, the operations of both backends and moe_device_open.
-gpu_lib = $(B)/libmoegpu.a
-gpu_c = $(shell grep -LE '<(cjson/cJSON|xxhash).h>' lib/base/*.c lib/tensor/*.c lib/compute/*.c lib/compute/cpu/*.c lib/compute/cuda/*.c)
-gpu-lib: $(gpu_lib)
-$(gpu_lib): $(patsubst %.c,$(B)/%.o,$(gpu_c)) $(patsubst %.cu,$(B)/%.cu.o,$(wildcard lib/compute/cuda/*.cu))
-	@rm -f $@
-	$(call say,AR,$@)$(AR) rcs $@ $^
-
 # Compiled apart, so that it can be seen what the compiler says.
 cuda-objects:
 	@$(MAKE) --no-print-directory DEBUG=0 V=$(V) $(patsubst %.cu,$(B)/cuda/%.cu.o,$(wildcard lib/compute/cuda/*.cu))
@@ -161,6 +156,18 @@ $(B)/gpu/%: tests/gpu/%.c $(lib) $(B)/flags
 $(E)/bin/%: $$(call tool_o,$$*) $(emulated_o) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CXX) $(ldflags) -o $@ $^ $(libs)
+
+# The same for the tests of what a GPU computes, which are those of the emulated one.
+gpu_units = $(addprefix $(B)/gpu/,$(addsuffix .t,$(if $(cuda),cuda_ops cuda_products) compute_ops compute_quant compute_experts pool_pager pool_experts engine_offload))
+$(B)/gpu/cuda_%.t: tests/cuda/%.c $(lib) $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) $(libs)
+$(B)/gpu/%.t: tests/unit/%.c $(lib) $(B)/flags
+	@mkdir -p $(@D)
+	$(call say,TEST,$@)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) $(libs)
+bare:
+	@$(MAKE) --no-print-directory BARE=1 bare-built
+bare-built: $(BIN)/moe-bench $(gpu_units)
 
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force
@@ -264,6 +271,6 @@ clean:
 # Objects are kept.
 .SECONDARY:
 
-.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda cuda-objects gpu-lib check-long check-arm lint install uninstall info clean force
+.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda cuda-objects bare bare-built check-long check-arm lint install uninstall info clean force
 -include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d) \
 	$(emulated_o:.o=.d) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.c.d,$(cuda_units)) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.cc.d,$(cuda_units))

@@ -135,10 +135,22 @@ static inline void rig_leave(struct rig *r)
 	free(r);
 }
 
+/* The CPU as a device, or what MOE_TEST_DEVICE names. */
+static inline struct moe_device_config device_to_test(void)
+{
+	const char *name = getenv("MOE_TEST_DEVICE");
+	struct moe_device_config d = {.device = name && *name && strcmp(name, "device") != 0 ? name : "cpu", .threads = 1,
+	                              .numerics = MOE_NUMERICS_INIT};
+
+	if (strcmp(d.device, "cpu") != 0)
+		d.numerics.kind = MOE_KIND_CUDA;
+	return d;
+}
+
 /* A device that has as much memory as the engine plans for, to the byte; the caller closes it. */
 static inline struct moe_backend *tight_device(const struct rig *plain, struct moe_engine_config c, size_t *cap)
 {
-	struct moe_device_config d = {.device = "cpu", .threads = 1, .numerics = MOE_NUMERICS_INIT};
+	struct moe_device_config d = device_to_test();
 	struct moe_offload o = *c.offload;
 	struct moe_engine_memory plan;
 	struct moe_err e;
