@@ -73,7 +73,14 @@ void barrier(const char *name, int line);
 /* The instruction needs this compute capability. */
 void need(const char *what, int sm);
 
-bool check_arguments(const void *arguments, size_t bytes, const void **culprit);
+/* Memory of the host that no kernel can read.  Pointers within structures are not looked at: padding beside a number can look like one. */
+bool is_out_of_reach(const void *mem);
+template <class T> const void *culprit_of(const T &argument)
+{
+	if constexpr (std::is_pointer_v<T>)
+		return is_out_of_reach((const void *)argument) ? (const void *)argument : nullptr;
+	return nullptr;
+}
 struct Launch {
 	const char *name;
 	const void *kernel;
@@ -89,7 +96,7 @@ cudaError_t launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block
 	std::tuple<std::decay_t<P>...> p(a...);
 	const void *culprit = nullptr;
 
-	std::apply([&](const auto &...each) { (void)(check_arguments(&each, sizeof each, &culprit) && ...); }, p);
+	std::apply([&](const auto &...each) { ((culprit = culprit ? culprit : culprit_of(each)), ...); }, p);
 	return enqueue({name, (const void *)kernel, grid, block, shared, [kernel, p] { std::apply(kernel, p); }}, culprit, stream);
 }
 

@@ -6,8 +6,8 @@
  *   - work on a stream is put off until somebody waits for it (or the seed says so), and streams take turns at random: what
  *     relies on an order that nobody asked for sees another one;
  *   - memory of the device is poisoned, ends at pages that cannot be touched, and cannot be touched at all while no kernel
- *     and no copy is at work; shared memory is poisoned before each block; a kernel's arguments may not point to the host's
- *     memory unless it is pinned.
+ *     and no copy is at work; shared memory is poisoned before each block; pointers that a kernel is given may not be the
+ *     host's memory unless it is pinned.
  *
  * What went wrong is printed, told by emulator_report(), and is the device's error from then on.
  *

@@ -199,21 +199,11 @@ static bool is_mapped(uintptr_t at)
 	return at >= 0x10000 && at < (uintptr_t)1 << 47 && mincore((void *)(at / PAGE * PAGE), 1, &in) == 0;
 }
 
-/* Every word of a kernel's arguments that looks like an address of the host's memory is one that it cannot read. */
-bool check_arguments(const void *arguments, size_t bytes, const void **culprit)
+bool is_out_of_reach(const void *mem)
 {
 	std::lock_guard<std::recursive_mutex> guard(lock);
 
-	for (size_t i = 0; i + sizeof(uintptr_t) <= bytes; i += sizeof(uintptr_t)) {
-		uintptr_t word;
-
-		memcpy(&word, (const char *)arguments + i, sizeof word);
-		if (side_of((const void *)word) == HOST && is_mapped(word)) {
-			*culprit = (const void *)word;
-			return false;
-		}
-	}
-	return true;
+	return side_of(mem) == HOST && is_mapped((uintptr_t)mem);
 }
 
 } // namespace emulated
