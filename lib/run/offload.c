@@ -89,14 +89,19 @@ static int too_much(const struct settling *s, const struct moe_engine_memory *m,
 
 static int parts(int whole_size, int n)
 {
-	return (whole_size + n - 1) / n;
+	return (whole_size - 1) / n + 1;
 }
 
-/* Micro-batches that hold the batch. */
+static int fewer(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+/* Micro-batches that hold the batch; memory is not taken for more of them, or larger ones, than it can fill. */
 static int set_sizes(struct settling *s, struct moe_err *e)
 {
 	struct moe_offload *o = &s->r->offload;
-	int batch = s->engine->max_sequences, n = s->asked->micro_batches, size = s->asked->micro_batch;
+	int batch = s->engine->max_sequences, n = fewer(s->asked->micro_batches, batch), size = fewer(s->asked->micro_batch, batch);
 
 	s->free_sizes = false;
 	if (!n && !size && s->p->path && s->p->execution.micro_batch < batch)
@@ -107,7 +112,7 @@ static int set_sizes(struct settling *s, struct moe_err *e)
 	} else if (!n && !size) {
 		s->free_sizes = !s->p->path;
 		n = s->p->path || o->schedule == MOE_SCHEDULE_RESIDENT ? 1 : MICRO_BATCHES;
-		n = n < batch ? n : batch;
+		n = fewer(n, batch);
 		size = parts(batch, n);
 		n = parts(batch, size);
 	}

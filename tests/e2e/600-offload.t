@@ -65,6 +65,8 @@ try() {
 try "micro-batches of one" --schedule cgopipe --micro-batch 1 --batch 5
 try "three micro-batches of two, and no --batch" --schedule coalesced --micro-batches 3 --micro-batch 2
 try "a micro-batch for all" --schedule flexgen --micro-batches 1
+try "larger micro-batches than the batch fills" --schedule coalesced --micro-batch 1048576
+try "more of them than it has sequences" --schedule cgopipe --micro-batches 1048576
 try "a share of 0.3" --schedule coalesced --resident 0.3
 try "nothing resident, through the relay" --schedule cgopipe --resident 0 --pinned off
 try "nothing resident, from pinned memory" --schedule zero --resident 0 --pinned on
