@@ -25,12 +25,14 @@ static int open_all(struct moe_engine *g, struct moe_backend *b, struct moe_expe
                     struct moe_err *e)
 {
 	const struct moe_engine_config *c = &g->config;
-	bool on_device = c->offload && moe_pipeline_kv_on_device(c->offload);
+	struct moe_kv_place place = {.b = b};
 
 	g->running = moe_calloc((size_t)c->max_sequences, sizeof *g->running, "the engine", e);
 	if (!g->running)
 		return MOE_E_NOMEM;
-	TRY(moe_kv_open(&g->kv, on_device ? c->offload->device : b, g->m, c->kv, s->kv_blocks, !c->no_prefix_cache, e));
+	if (c->offload)
+		place = moe_pipeline_kv_place(c->offload, b);
+	TRY(moe_kv_open(&g->kv, place, g->m, c->kv, s->kv_blocks, !c->no_prefix_cache, e));
 	if (c->offload)
 		return moe_turns_open(g, b, &g->turns, e);
 	return moe_decoder_open(&g->d, g->m, g->base, b, x, &g->kv, c, s, e);
@@ -79,7 +81,7 @@ void moe_engine_free(struct moe_engine *g)
 	}
 	moe_turns_close(g->turns);
 	moe_decoder_close(&g->d);
-	if (g->kv.b)
+	if (g->kv.place.b)
 		moe_kv_close(&g->kv);
 	free(g->running);
 	free(g);

@@ -35,13 +35,26 @@ int moe_kv_blocks_for(int positions)
 	return positions / MOE_KV_BLOCK + (positions % MOE_KV_BLOCK != 0);
 }
 
-int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
+static int take_memory(const struct moe_kv_place *p, size_t bytes, void **mem, struct moe_err *e)
+{
+	return p->pinned ? p->b->ops->alloc_pinned(p->b, bytes, mem, e) : p->b->ops->alloc(p->b, bytes, mem, e);
+}
+
+static void release_memory(const struct moe_kv_place *p, void *mem)
+{
+	if (p->pinned)
+		p->b->ops->release_pinned(p->b, mem);
+	else
+		p->b->ops->release(p->b, mem);
+}
+
+int moe_kv_open(struct moe_kv *kv, struct moe_kv_place place, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
                 bool share, struct moe_err *e)
 {
 	size_t bytes, at = 0;
 	void *mem = NULL;
 
-	*kv = (struct moe_kv){.b = b, .type = t, .n_blocks = n_blocks, .n_free = n_blocks, .share = share};
+	*kv = (struct moe_kv){.place = place, .type = t, .n_blocks = n_blocks, .n_free = n_blocks, .share = share};
 	if (!moe_kv_block_bytes(m, t, &kv->block_bytes) || !moe_mul_size(kv->block_bytes, (size_t)n_blocks, &bytes))
 		return moe_fail(e, MOE_E_NOMEM, "the KV cache's size overflows");
 	kv->layer_at = moe_calloc((size_t)m->n_layers, sizeof *kv->layer_at, "the KV cache", e);
@@ -61,7 +74,7 @@ int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model
 	for (int i = 0; i < n_blocks; i++)
 		kv->free[i] = n_blocks - 1 - i;
 
-	int rc = b->ops->alloc(b, bytes, &mem, e);
+	int rc = take_memory(&place, bytes, &mem, e);
 
 	kv->mem = mem;
 	if (rc != 0)
@@ -72,7 +85,7 @@ int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model
 void moe_kv_close(struct moe_kv *kv)
 {
 	if (kv->mem)
-		kv->b->ops->release(kv->b, kv->mem);
+		release_memory(&kv->place, kv->mem);
 	free(kv->layer_at);
 	free(kv->free);
 	free(kv->holders);

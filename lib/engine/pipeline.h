@@ -34,6 +34,8 @@ int moe_pipeline_sequences(const struct moe_engine_config *c);
 int moe_pipeline_rows(const struct moe_engine_config *c);
 /* Whose memory the KV cache is in: the device's with resident, unless attention is on the CPU, and with zero if c->offload wants it. */
 bool moe_pipeline_kv_on_device(const struct moe_offload *o);
+/* And whose backend it is taken of: it is pinned where every step fetches it. */
+struct moe_kv_place moe_pipeline_kv_place(const struct moe_offload *o, struct moe_backend *host);
 /* KV positions (whole blocks of them) that the sequences of one micro-batch may come to together: what room for a KV cache on its way
  * is made for.  The engine keeps to it. */
 int64_t moe_pipeline_positions(const struct moe_model *m, const struct moe_engine_config *c);

@@ -48,6 +48,19 @@ bool moe_pipeline_kv_on_device(const struct moe_offload *o)
 	return o->schedule == MOE_SCHEDULE_ZERO && o->kv_on_device;
 }
 
+/* Attention on the device has to fetch what is not there. */
+static bool fetches_kv(const struct moe_offload *o)
+{
+	return o->schedule == MOE_SCHEDULE_FLEXGEN || (o->schedule == MOE_SCHEDULE_ZERO && !o->kv_on_device);
+}
+
+struct moe_kv_place moe_pipeline_kv_place(const struct moe_offload *o, struct moe_backend *host)
+{
+	bool fetched = fetches_kv(o);
+
+	return (struct moe_kv_place){fetched || moe_pipeline_kv_on_device(o) ? o->device : host, fetched};
+}
+
 static int kv_blocks(const struct moe_engine_sizes *kv, const struct moe_engine_config *c)
 {
 	int64_t micro_batches = moe_pipeline_micro_batches(c);
@@ -162,7 +175,7 @@ static int form(const struct moe_model *m, const struct moe_engine_config *c, st
 	f->attention_on_cpu = !f->all_cpu && (o->attention_on_cpu || (rotates && s != MOE_SCHEDULE_FLEXGEN));
 	f->experts_on_cpu = !f->all_cpu && o->experts_on_cpu;
 	f->kv_on_device = moe_pipeline_kv_on_device(o);
-	f->kv_fetched = s == MOE_SCHEDULE_FLEXGEN || (s == MOE_SCHEDULE_ZERO && !f->kv_on_device);
+	f->kv_fetched = fetches_kv(o);
 	f->kv_stored = !f->kv_on_device && !f->all_cpu;
 	f->hidden_moves = rotates && f->micro_batches > 2;
 	f->coalesced = s == MOE_SCHEDULE_COALESCED;

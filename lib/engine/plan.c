@@ -100,6 +100,8 @@ static int offload_sizes(const struct moe_model *m, const struct moe_tensors *t,
 		all->kv = 0;
 	}
 	all->total = all->kv;
+	if (moe_pipeline_kv_place(c->offload, NULL).pinned)
+		all->pinned = all->kv;
 	TRY(moe_pipeline_plan(m, t, c, all, e));
 	s->max_rows = moe_pipeline_rows(c);
 	if (!moe_add_size(moe_prefix_bytes(s->kv_blocks), moe_turns_bytes(m, c), &own) ||

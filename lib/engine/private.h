@@ -107,8 +107,12 @@ void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s, int positions);
 
 /* ---- kv.c: blocks of MOE_KV_BLOCK positions, each over all layers ---- */
 
-struct moe_kv {
+struct moe_kv_place {
 	struct moe_backend *b;
+	bool pinned;                 /* the host's memory that b copies from and to without another copy; else b's own */
+};
+struct moe_kv {
+	struct moe_kv_place place;
 	enum moe_kv_type type;
 	unsigned char *mem;
 	size_t block_bytes;
@@ -123,7 +127,7 @@ struct moe_kv {
 bool moe_kv_layer_bytes(const struct moe_attention *a, enum moe_kv_type t, size_t *bytes);
 bool moe_kv_block_bytes(const struct moe_model *m, enum moe_kv_type t, size_t *bytes);
 int moe_kv_blocks_for(int positions);
-int moe_kv_open(struct moe_kv *kv, struct moe_backend *b, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
+int moe_kv_open(struct moe_kv *kv, struct moe_kv_place place, const struct moe_model *m, enum moe_kv_type t, int n_blocks,
                 bool share, struct moe_err *e);
 void moe_kv_close(struct moe_kv *kv);
 /* n blocks to write, or none: empty ones, then published ones that nobody holds. */

@@ -188,6 +188,34 @@ static void kv_on_the_device_is_counted(void **state)
 	rig_close(r);
 }
 
+/* What every step fetches is pinned and counted so; what attention on the CPU reads is not. */
+static void kv_that_moves_is_pinned(void **state)
+{
+	static const enum moe_schedule schedules[] = {MOE_SCHEDULE_FLEXGEN, MOE_SCHEDULE_ZERO, MOE_SCHEDULE_CGOPIPE, MOE_SCHEDULE_FLEXGEN_C};
+	struct rig *r = plain_answers("tiny-mixtral,seed=3", MOE_KV_F32);
+	struct moe_backend *d = device(0);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof schedules / sizeof *schedules; i++) {
+		bool moves = schedules[i] == MOE_SCHEDULE_FLEXGEN || schedules[i] == MOE_SCHEDULE_ZERO;
+		struct moe_offload o = {.schedule = schedules[i], .device = d, .micro_batches = 2, .micro_batch = 3};
+		struct moe_engine_config c = flow_config(&o, MOE_KV_F32);
+		struct moe_kv_place place = moe_pipeline_kv_place(&o, r->b);
+		struct moe_engine_memory whole, half;
+		struct moe_err e;
+
+		assert_int_equal(place.pinned, moves);
+		assert_ptr_equal(place.b, moves ? d : r->b);
+		must(moe_engine_plan(&r->c->model, r->c->tensors, &c, &whole, &e), &e);
+		c.kv_memory = whole.kv / 2;
+		must(moe_engine_plan(&r->c->model, r->c->tensors, &c, &half, &e), &e);
+		assert_true(half.kv < whole.kv);
+		assert_int_equal(whole.pinned - half.pinned, moves ? whole.kv - half.kv : 0);
+	}
+	d->ops->close(d);
+	rig_close(r);
+}
+
 static void deny(const struct rig *r, struct moe_offload o, int code, const char *words)
 {
 	struct moe_err e = MOE_ERR_INIT;
@@ -233,6 +261,7 @@ int main(void)
 		cmocka_unit_test(just_enough_is_enough),
 		cmocka_unit_test(what_would_fit_is_said),
 		cmocka_unit_test(kv_on_the_device_is_counted),
+		cmocka_unit_test(kv_that_moves_is_pinned),
 		cmocka_unit_test(what_does_not_go_together_is_refused),
 	};
 

@@ -214,8 +214,7 @@ static inline int flow_open(struct flow *f, const struct rig *plain, const struc
 	f->c = flow_config(&f->offload, kv);
 	must(moe_team_new(1, &f->team, e), e);
 	must(moe_backend_cpu(f->team, NULL, &f->host, e), e);
-	TRY(moe_kv_open(&f->kv, moe_pipeline_kv_on_device(o) ? o->device : f->host, m, kv, f->c.max_sequences * CTX / MOE_KV_BLOCK,
-	                true, e));
+	TRY(moe_kv_open(&f->kv, moe_pipeline_kv_place(o, f->host), m, kv, f->c.max_sequences * CTX / MOE_KV_BLOCK, true, e));
 	return moe_pipeline_open(m, plain->c->tensors, f->host, &f->kv, &f->c, &client, &f->p, e);
 }
 

@@ -56,7 +56,7 @@ static void take_all_or_none(void **state)
 	int32_t a[3], b[4], seen[5] = {0};
 
 	(void)state;
-	assert_int_equal(moe_kv_open(&kv, &backend, &model, MOE_KV_F32, 5, true, NULL), 0);
+	assert_int_equal(moe_kv_open(&kv, (struct moe_kv_place){.b = &backend}, &model, MOE_KV_F32, 5, true, NULL), 0);
 	assert_true(moe_kv_take(&kv, a, 3));
 	assert_false(moe_kv_take(&kv, b, 3));
 	assert_int_equal(kv.n_free, 2);
@@ -84,7 +84,7 @@ static void views_apart(void **state)
 		struct moe_kv kv;
 		size_t block = (2 + 1) * vector[t] * 2 * MOE_KV_BLOCK;
 
-		assert_int_equal(moe_kv_open(&kv, &backend, &model, (enum moe_kv_type)t, 3, true, NULL), 0);
+		assert_int_equal(moe_kv_open(&kv, (struct moe_kv_place){.b = &backend}, &model, (enum moe_kv_type)t, 3, true, NULL), 0);
 		assert_int_equal(kv.block_bytes, block);
 		for (int l = 0; l < 2; l++) {
 			struct moe_kv_view v = moe_kv_view(&kv, l);

@@ -367,7 +367,7 @@ static void blocks_under_random_use(void **state)
 	static struct use u = {.random = 42};
 
 	(void)state;
-	assert_int_equal(moe_kv_open(&u.kv, &backend, &small, MOE_KV_F32, BLOCKS, true, NULL), 0);
+	assert_int_equal(moe_kv_open(&u.kv, (struct moe_kv_place){.b = &backend}, &small, MOE_KV_F32, BLOCKS, true, NULL), 0);
 	for (int move = 0; move < 20000; move++) {
 		one_move(&u);
 		check_counts(&u);
