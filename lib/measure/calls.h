@@ -9,4 +9,7 @@ typedef int moe_call_fn(void *ctx, struct moe_err *e);
  * up is not timed. */
 int moe_measure_calls(struct moe_backend *b, moe_call_fn *call, void *ctx, double seconds, struct moe_rate *out, struct moe_err *e);
 
+/* Fill data, of the matrix's size, with small random numbers of either sign, and have m->data point there. */
+void moe_measure_fill(struct moe_matrix *m, unsigned char *data, uint64_t seed);
+
 #endif

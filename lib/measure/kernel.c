@@ -69,6 +69,11 @@ static void fill_matrix(struct moe_matrix *m, unsigned char *data, uint64_t *sta
 	}
 }
 
+void moe_measure_fill(struct moe_matrix *m, unsigned char *data, uint64_t seed)
+{
+	fill_matrix(m, data, &seed);
+}
+
 /* ---- a call ---- */
 
 static struct moe_matrix gate_shape(const struct moe_kernel_case *k)

@@ -9,6 +9,7 @@
 #define SAMPLE_SECONDS 0.02
 #define PROBE ((size_t)1 << 20)
 #define MOST ((size_t)256 << 20)
+#define LEAST ((size_t)4096)
 
 struct link {
 	struct moe_backend *b;
@@ -50,17 +51,29 @@ static int take(struct link *l, size_t bytes, struct moe_err *e)
 	return rc ? rc : l->b->ops->alloc_pinned(l->b, bytes, &l->host, e);
 }
 
+/* A small device has not room for what a good link would like to move. */
+static size_t most_bytes(struct moe_backend *b)
+{
+	struct moe_device_memory m;
+	size_t most;
+
+	b->ops->memory(b, &m);
+	most = m.cap ? (m.cap - m.used) / 4 : MOST;
+	return most > MOST ? MOST : most < LEAST ? LEAST : most;
+}
+
 /* As much as goes over it in the time of a sample. */
 static int find_size(struct link *l, size_t *bytes, struct moe_err *e)
 {
 	struct moe_sample s = {0, 0};
-	int rc = take(l, PROBE, e);
+	size_t most = most_bytes(l->b), least = PROBE < most ? PROBE : most;
+	int rc = take(l, least, e);
 
 	rc = rc ? rc : copy(l, &s, e); /* the first touches its memory */
 	rc = rc ? rc : copy(l, &s, e);
 	let_go(l);
-	double goes = s.ns ? s.work / (double)s.ns * 1e9 * SAMPLE_SECONDS : (double)MOST;
-	*bytes = goes < (double)PROBE ? PROBE : goes > (double)MOST ? MOST : (size_t)goes;
+	double goes = s.ns ? s.work / (double)s.ns * 1e9 * SAMPLE_SECONDS : (double)most;
+	*bytes = goes < (double)least ? least : goes > (double)most ? most : (size_t)goes;
 	return rc;
 }
 
@@ -89,6 +102,44 @@ int moe_measure_link(struct moe_backend *b, double seconds, struct moe_link_rate
 		return rc;
 	rc = measure(&l, seconds, out, e);
 	b->ops->stream_close(b, l.q);
+	return rc;
+}
+
+/* ---- both ways ---- */
+
+static int copy_both(void *ctx, struct moe_sample *s, struct moe_err *e)
+{
+	struct link *in = ctx, *out = in + 1;
+	const struct moe_backend_ops *ops = in->b->ops;
+	uint64_t start = moe_now_ns();
+	int rc = ops->copy_in(in->b, in->q, in->mem, in->host, in->bytes, e);
+
+	rc = rc ? rc : ops->copy_out(out->b, out->q, out->host, out->mem, out->bytes, e);
+	rc = rc ? rc : ops->sync(in->b, in->q, e);
+	rc = rc ? rc : ops->sync(out->b, out->q, e);
+	*s = (struct moe_sample){(double)in->bytes, moe_now_ns() - start};
+	return rc;
+}
+
+int moe_measure_link_both(struct moe_backend *b, double seconds, struct moe_rate *out, struct moe_err *e)
+{
+	struct link ways[2] = {{.b = b}, {.b = b, .out = true}};
+	struct moe_sample s;
+	size_t bytes = PROBE;
+	int rc = 0;
+
+	*out = (struct moe_rate){0};
+	for (int i = 0; i < 2 && !rc; i++)
+		rc = b->ops->stream_open(b, &ways[i].q, e);
+	rc = rc ? rc : find_size(&ways[0], &bytes, e);
+	for (int i = 0; i < 2 && !rc; i++)
+		rc = take(&ways[i], bytes, e);
+	rc = rc ? rc : copy_both(ways, &s, e);
+	rc = rc ? rc : moe_measure_rate(copy_both, ways, seconds, out, e);
+	for (int i = 0; i < 2; i++)
+		b->ops->stream_close(b, ways[i].q); /* waits: a copy may be under way */
+	for (int i = 0; i < 2; i++)
+		let_go(&ways[i]);
 	return rc;
 }
 

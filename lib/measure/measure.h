@@ -5,7 +5,7 @@
  * Sampling stops when at least MOE_SAMPLES_LEAST were taken, the best three lie within 2 % of each other and a quarter of
  * the time is over, or when all of it is.
  *
- * Here are memory and arithmetic of the CPU, a disk, and the link to a device. */
+ * Here are memory and arithmetic of the CPU and of a device, a disk, and the link to a device. */
 #ifndef MOE_MEASURE_H
 #define MOE_MEASURE_H
 
@@ -111,8 +111,10 @@ int moe_measure_kernels(struct moe_backend *b, unsigned quants, enum moe_kv_type
 struct moe_link_rates {
 	struct moe_rate in, out;               /* to the device, from it */
 };
-/* Takes up to 256 MiB of the device and of the host for it. */
+/* Takes up to 256 MiB of the device and of the host for it, and of a small device a quarter of what it has. */
 int moe_measure_link(struct moe_backend *b, double seconds, struct moe_link_rates *out, struct moe_err *e);
+/* Bytes a second of each way (of the slower one) while the other is under way too; takes twice as much. */
+int moe_measure_link_both(struct moe_backend *b, double seconds, struct moe_rate *out, struct moe_err *e);
 
 /* From now on count what copies move; several threads may copy at once.  moe_traffic_stop, before b is closed and when nothing is under
  * way, ends it and frees (NULL is fine). */
@@ -123,6 +125,22 @@ struct moe_traffic;
 int moe_traffic_start(struct moe_backend *b, struct moe_traffic **out, struct moe_err *e);
 struct moe_link_bytes moe_traffic_so_far(const struct moe_traffic *t);
 void moe_traffic_stop(struct moe_traffic *t);
+
+/* ---- a device ---- */
+
+/* What its operations reach, timed between marks on a stream of it, so that a GPU and the CPU as a device are measured alike. */
+struct moe_device_rates {
+	char text[MOE_DEVICE_TEXT];            /* which it is */
+	uint64_t bytes;                        /* that it has, or may use */
+	struct moe_rate memory;                /* bytes/s of x += y over arrays of up to 512 MiB: 12 for an element */
+	struct moe_rate flops[MOE_ARITHMETICS]; /* operations/s of products with matrices of f32, bf16 and q8 (in r64); 0: has none of bf16 */
+	struct moe_rate calls;                 /* smallest operations a second, one behind the other */
+	struct moe_link_rates link;
+	struct moe_rate both;                  /* as moe_measure_link_both */
+};
+/* Opens the device (the config's numerics count for nothing) and closes it; `seconds` in all, more for what is not timed.
+ * MOE_E_NOMEM: too small for a matrix of 64 x 64; also as moe_device_open. */
+int moe_measure_device(const struct moe_device_config *config, double seconds, struct moe_device_rates *out, struct moe_err *e);
 
 /* ---- the machine ---- */
 
@@ -151,8 +169,9 @@ struct moe_machine {
 	uint64_t disk_bytes;                   /* free on it */
 	struct moe_loopback loopback;          /* bytes.steady 0: not measured, and no network */
 	const struct moe_kernels *kernels;     /* at that most threads; NULL: not measured */
+	const struct moe_device_rates *device; /* NULL: none, and no level of it */
 };
-/* As plan/ reckons with it: a level "cpu", a level "disk" and a link from it. */
+/* As plan/ reckons with it: a level "gpu" and links to it and from it, all with medians, a level "cpu", a level "disk" and a link from it. */
 void moe_machine_hardware(const struct moe_machine *m, struct moe_hardware *out);
 /* The profile as moe-policy(5) has it, as one JSON value; under "measured" every rate with its spread. */
 void moe_profile_write(struct moe_jw *w, const struct moe_machine *m);

@@ -13,6 +13,7 @@
 static void a_link_has_a_rate(void **state)
 {
 	struct moe_link_rates rates;
+	struct moe_rate both;
 	struct moe_device_memory memory;
 	struct moe_backend *b;
 	struct moe_team *team;
@@ -21,10 +22,29 @@ static void a_link_has_a_rate(void **state)
 	assert_int_equal(moe_backend_cpu(team, NULL, &b, NULL), 0);
 	assert_int_equal(moe_measure_link(b, 0.01, &rates, NULL), 0);
 	assert_true(rates.in.steady > 0 && rates.out.steady > 0);
+	assert_int_equal(moe_measure_link_both(b, 0.01, &both, NULL), 0);
+	assert_true(both.steady > 0);
 	b->ops->memory(b, &memory);
 	assert_int_equal(memory.used, 0);
 	b->ops->close(b);
 	moe_team_free(team);
+}
+
+static void a_small_device_has_room_for_it(void **state)
+{
+	const struct moe_device_config c = {.device = "cpu", .memory = 64 << 10, .threads = 1, .numerics = MOE_NUMERICS_INIT};
+	struct moe_link_rates rates;
+	struct moe_device_memory memory;
+	struct moe_backend *b;
+	struct moe_rate both;
+	(void)state;
+	assert_int_equal(moe_device_open(&c, &b, NULL), 0);
+	assert_int_equal(moe_measure_link(b, 0.01, &rates, NULL), 0);
+	assert_int_equal(moe_measure_link_both(b, 0.01, &both, NULL), 0);
+	b->ops->memory(b, &memory);
+	assert_int_equal(memory.used, 0);
+	assert_true(memory.most > 0 && memory.most <= 64 << 10);
+	b->ops->close(b);
 }
 
 static void copies_are_counted(void **state)
@@ -61,6 +81,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_link_has_a_rate),
+		cmocka_unit_test(a_small_device_has_room_for_it),
 		cmocka_unit_test(copies_are_counted),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

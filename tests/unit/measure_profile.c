@@ -68,11 +68,36 @@ static void devices_are_read_from_it(void **state)
 	moe_json_free(j);
 }
 
+static void a_device_comes_first(void **state)
+{
+	const struct moe_device_rates device = {
+		.text = "cuda:0", .bytes = 1 << 20, .memory = {.steady = 3e12, .median = 2e12}, .flops = {{.median = 5e13}, {.median = 0}, {.median = 1e15}},
+		.calls = {.median = 2e5}, .link = {{.median = 5e10}, {.median = 4e10}}, .both = {.median = 2e10},
+	};
+	const struct moe_machine m = {.name = "box", .memory = 1 << 30, .roofs = roofs, .n_roofs = 2, .device = &device,
+	                              .disk = {.steady = 2e9}, .disk_bytes = 1u << 31};
+	struct moe_hardware h;
+	struct moe_json *j = profile(&m);
+
+	(void)state;
+	moe_machine_hardware(&m, &h);
+	assert_int_equal(h.n_levels, 3);
+	assert_string_equal(h.levels[0].name, "gpu");
+	assert_string_equal(h.levels[1].name, "cpu");
+	assert_true(h.levels[0].bandwidth == 2e12 && h.levels[0].call == 5e-6 && h.levels[0].memory == 1 << 20);
+	assert_true(moe_link_find(&h, 1, 0)->bandwidth == 5e10);
+	assert_true(moe_link_find(&h, 0, 1)->bandwidth == 4e10);
+	assert_non_null(moe_link_find(&h, 2, 1)); /* the disk's */
+	assert_true(moe_json_bool(moe_json_get(moe_json_at(moe_json_get(j, "measured"), 2), "ways_shared"), false));
+	moe_json_free(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_level_has_most_threads),
 		cmocka_unit_test(devices_are_read_from_it),
+		cmocka_unit_test(a_device_comes_first),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -12,7 +12,8 @@
 #define NETWORK_SHARE 0.3
 
 static struct {
-	const char *threads, *disk, *name, *quants;
+	const char *threads, *disk, *name, *quants, *device;
+	uint64_t device_memory, link_bandwidth;
 	double seconds;
 	bool no_kernels, no_network;
 } opt = {.threads = "", .seconds = 3, .quants = "f32,bf16,q8,q4"};
@@ -26,6 +27,9 @@ static const struct moe_opt options[] = {
 	{"quant", 0, MOE_OPT_STR, &opt.quants, "TYPE,...", "time the kernels of these: f32, f16, bf16, q8, q4, q3, q2 (f32,bf16,q8,q4)", 0, 0},
 	{"no-kernels", 0, MOE_OPT_FLAG, &opt.no_kernels, NULL, "only the roofs, not the kernels under them", 0, 0},
 	{"no-network", 0, MOE_OPT_FLAG, &opt.no_network, NULL, "do not measure the loopback", 0, 0},
+	{"device", 0, MOE_OPT_STR, &opt.device, "DEVICE", "measure this too: cuda, cuda:N, or cpu, which imitates one", 0, 0},
+	{"device-memory", 0, MOE_OPT_SIZE, &opt.device_memory, "SIZE", "use so much of its memory (all; of cpu: no limit)", 0, 0},
+	{"link-bandwidth", 0, MOE_OPT_SIZE, &opt.link_bandwidth, "RATE", "bytes a second to and from cpu as a device (as fast as it goes)", 0, 0},
 	{"name", 0, MOE_OPT_STR, &opt.name, "NAME", "the profile's name (the host's)", 0, 0},
 	{0},
 };
@@ -68,15 +72,30 @@ static int measure_kernels(const struct moe_roofs *roofs, int n, unsigned quants
 	return rc;
 }
 
+/* With the most threads that were asked for, where it is the CPU. */
+static int measure_device(const int64_t *threads, int n, struct moe_device_rates *out, struct moe_err *e)
+{
+	struct moe_device_config c = {.device = opt.device, .memory = (size_t)opt.device_memory, .link_bandwidth = (double)opt.link_bandwidth};
+
+	for (int i = 0; i < n; i++)
+		c.threads = threads[i] > c.threads ? (int)threads[i] : c.threads;
+	return moe_measure_device(&c, opt.seconds, out, e);
+}
+
 static int run(const int64_t *threads, int n, unsigned quants, struct moe_err *e)
 {
 	struct moe_kernels kernels;
+	struct moe_device_rates device;
 	struct moe_roofs roofs[COUNTS_MAX];
 	char host[256] = "";
 	struct moe_machine m = {.name = opt.name, .memory = moe_memory_available(), .roofs = roofs, .n_roofs = n};
 	int rc = 0;
 	if (!m.name)
 		m.name = gethostname(host, sizeof host - 1) == 0 ? host : "this";
+	if (opt.device) { /* first: one that is not there is told at once */
+		rc = measure_device(threads, n, &device, e);
+		m.device = &device;
+	}
 	for (int i = 0; i < n && !rc; i++)
 		rc = bench_roofs((int)threads[i], opt.seconds, &roofs[i], e);
 	if (!rc && !opt.no_kernels) {
@@ -109,6 +128,17 @@ static bool parse_quants(const char *text, unsigned *out)
 	return *out != 0;
 }
 
+static int check_device(struct moe_err *e)
+{
+	if (!opt.device)
+		return opt.device_memory || opt.link_bandwidth ? moe_fail(e, MOE_E_RANGE, "--device-memory and --link-bandwidth: of which --device?") : 0;
+	if (strcmp(opt.device, "auto") == 0)
+		return moe_fail(e, MOE_E_RANGE, "--device auto: a profile says of which one it is");
+	if (opt.link_bandwidth && strcmp(opt.device, "cpu") != 0)
+		return moe_fail(e, MOE_E_RANGE, "--link-bandwidth: only the link of --device cpu can be slowed down");
+	return moe_device_check(opt.device, e);
+}
+
 int bench_hardware_main(int argc, char **argv)
 {
 	int64_t threads[COUNTS_MAX] = {0};
@@ -128,6 +158,8 @@ int bench_hardware_main(int argc, char **argv)
 		return moe_usage(&tool, "--name: longer than 255 bytes");
 
 	struct moe_err e = MOE_ERR_INIT;
+	if (check_device(&e))
+		return moe_usage(&tool, "%s", e.msg);
 	rc = run(threads, n, quants, &e);
 	return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);
 }
