@@ -30,10 +30,10 @@ B        = build/$(if $(bare),bare-,)$(if $(SAN),san-$(subst $(comma),-,$(SAN)),
 BIN      = $(if $(SAN)$(bare),$(B)/bin,bin)
 comma   := ,
 
-# CUDA=0 builds without it though there is an nvcc; sanitizers always do.  The runtime is linked in, so that the tools run
-# where there is no driver.
+# Kernels for GPUs are built where there are an nvcc and a GPU, or with CUDA=1 (it takes minutes), and not with sanitizers.  The
+# runtime is linked in, so that the tools run where there is no driver.
 NVCC    ?= $(shell command -v nvcc 2>/dev/null)
-CUDA    ?= $(if $(NVCC),1,0)
+CUDA    ?= $(if $(and $(NVCC),$(wildcard /dev/nvidiactl /dev/nvidia0 /dev/dxg)),1,0)
 cuda     = $(if $(SAN),,$(filter 1,$(CUDA)))
 cuda_home = $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v $(NVCC) 2>/dev/null)))
 cuda_dir = $(firstword $(wildcard $(cuda_home)/targets/$(machine)-linux/$(1) $(cuda_home)/$(1)))
@@ -119,13 +119,6 @@ $(B)/nvccflags: force
 	@mkdir -p $(@D)
 	@echo '$(NVCC) $(nvccflags)' | cmp -s - $@ || echo '$(NVCC) $(nvccflags)' >$@
 
-# Compiled apart, so that it can be seen what the compiler says.
-cuda-objects:
-	@$(MAKE) --no-print-directory DEBUG=0 V=$(V) $(patsubst %.cu,$(B)/cuda/%.cu.o,$(wildcard lib/compute/cuda/*.cu))
-$(B)/cuda/%.cu.o: %.cu force
-	@mkdir -p $(@D)
-	$(call say,NVCC,$<)$(NVCC) $(nvccflags) -c -o $@ $<
-
 # The CUDA backend with an emulated GPU, for machines with none: the same sources, compiled by g++ (tests/emulator/emulator.h).
 # Of the library only what depends on CUDA is compiled again.  Not with sanitizers, which do not follow its fibers.
 E = $(B)/emulated
@@ -166,8 +159,8 @@ $(B)/gpu/%.t: tests/unit/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) $(libs)
 bare:
-	@$(MAKE) --no-print-directory BARE=1 bare-built
-bare-built: $(BIN)/moe-bench $(gpu_units)
+	@$(MAKE) --no-print-directory BARE=1 CUDA=1 bare-built
+bare-built: $(BIN)/moe-bench $(gpu_units) $(if $(cuda),$(B)/gpu/bench_products)
 
 # Changes when compiler or flags do, so that nothing needs a clean in between.
 $(B)/flags: force
@@ -261,7 +254,7 @@ info:
 	@echo "version    $(VERSION)"
 	@echo "compiler   $(CC): $$($(CC) --version 2>/dev/null | head -n 1)"
 	@for p in $(PKGS); do echo "library    $$p $$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
-	@echo "cuda       $(if $(cuda),$(NVCC) for $(cuda_archs:%=sm_%); $(call cuda_dir,lib)/libcudart_static.a is linked in,$(if $(NVCC),$(NVCC) is not used,no nvcc))"
+	@echo "cuda       $(if $(cuda),$(NVCC) for $(cuda_archs:%=sm_%); $(call cuda_dir,lib)/libcudart_static.a is linked in,$(if $(NVCC),$(NVCC) is there and no GPU: CUDA=1 builds for $(cuda_archs:%=sm_%),no nvcc))"
 	@echo "tools      $(TOOLS)"
 	@echo "build      $(B) -> $(BIN)"
 
@@ -271,6 +264,6 @@ clean:
 # Objects are kept.
 .SECONDARY:
 
-.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda cuda-objects bare bare-built check-long check-arm lint install uninstall info clean force
+.PHONY: all unit fuzz deps deps-if-missing demo check check-built check-cuda bare bare-built check-long check-arm lint install uninstall info clean force
 -include $(lib_o:.o=.d) $(foreach t,$(TOOLS),$(patsubst %.o,%.d,$(call tool_o,$(t)))) $(units:.t=.d) $(fuzz_o:.o=.d) $(helpers:=.d) \
 	$(emulated_o:.o=.d) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.c.d,$(cuda_units)) $(patsubst $(B)/tests/cuda_%.t,$(E)/tests/cuda/%.cc.d,$(cuda_units))
