@@ -151,7 +151,7 @@ $(E)/bin/%: $$(call tool_o,$$*) $(emulated_o) $(lib)
 	$(call say,LINK,$@)$(CXX) $(ldflags) -o $@ $^ $(libs)
 
 # The same for the tests of what a GPU computes, which are those of the emulated one.
-gpu_units = $(addprefix $(B)/gpu/,$(addsuffix .t,$(if $(cuda),cuda_ops cuda_products) compute_ops compute_quant compute_experts pool_pager pool_experts engine_offload))
+gpu_units = $(addprefix $(B)/gpu/,$(addsuffix .t,$(if $(cuda),cuda_ops cuda_products) pool_pager pool_experts engine_offload))
 $(B)/gpu/cuda_%.t: tests/cuda/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,TEST,$@)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) $(libs)
