@@ -91,6 +91,14 @@ struct moe_device_memory {
 	size_t used, most, cap;      /* bytes: now, at most so far, and what there may be; cap 0: no limit is known */
 };
 
+/* The largest calls that are to come. */
+struct moe_work {
+	size_t rows, inputs;         /* of matrices: rows of x, widest row */
+	size_t pairs, hidden;        /* of experts and FFNs: pairs, or rows; widest hidden state */
+	size_t sequences, positions; /* of attention: in one call; of the longest */
+	size_t heads, kv_heads, head_dim; /* the most of any layer; kv_heads the fewest */
+};
+
 struct moe_backend;
 struct moe_backend_ops {
 	const char *name;            /* "cpu", "cuda" */
@@ -102,6 +110,9 @@ struct moe_backend_ops {
 	int (*alloc)(struct moe_backend *b, size_t bytes, void **mem, struct moe_err *e);  /* zeroed, 64-aligned */
 	void (*release)(struct moe_backend *b, void *mem);
 	void (*memory)(struct moe_backend *b, struct moe_device_memory *out);
+	/* Memory that operations take for themselves, at most, with calls of these sizes on one stream: quantised rows, parts of
+	 * attention.  It counts against the cap like alloc's, so a plan leaves room for it.  NULL: none. */
+	size_t (*work_bytes)(const struct moe_backend *b, const struct moe_work *w);
 	/* memory of the host that copies go to and from without another copy in between */
 	int (*alloc_pinned)(struct moe_backend *b, size_t bytes, void **host, struct moe_err *e); /* zeroed, 64-aligned */
 	void (*release_pinned)(struct moe_backend *b, void *host);

@@ -29,7 +29,7 @@ struct ask {
 /* Beside the share of the experts and the slots. */
 static size_t fixed(const struct ask *a)
 {
-	return a->s->vectors + a->s->base + a->s->device + a->kv;
+	return a->s->vectors + a->s->base + a->s->device + a->s->work + a->kv;
 }
 
 static size_t needed(const struct ask *a)
@@ -48,7 +48,8 @@ static void list_needs(const struct ask *a, struct moe_buf *text)
 	             {"two slots for a layer's other experts", s->pager.slots},
 	             {"KV cache", a->kv},
 	             {"KV blocks on their way", s->kv},
-	             {"buffers", s->device - s->kv}};
+	             {"buffers", s->device - s->kv},
+	             {"what its operations take", s->work}};
 	const char *before = "";
 	char size[32];
 

@@ -189,6 +189,32 @@ static int form(const struct moe_model *m, const struct moe_engine_config *c, st
 
 /* ---- in all ---- */
 
+/* What operations of the device take beside what is placed here. */
+static size_t work_bytes(const struct moe_model *m, const struct moe_engine_config *c, const struct moe_pipeline_form *f)
+{
+	const struct moe_backend *b = c->offload->device;
+	struct moe_widths w = moe_widest(m);
+	size_t rows = (size_t)f->most_rows, pairs = (size_t)f->expert_rows * w.top_k;
+	struct moe_work work = {.rows = rows > (size_t)f->expert_rows ? rows : (size_t)f->expert_rows,
+	                        .inputs = (size_t)most(m->hidden, (int64_t)w.q),
+	                        .pairs = pairs > rows ? pairs : rows,
+	                        .hidden = w.inner > w.expert_inner ? w.inner : w.expert_inner,
+	                        .sequences = (size_t)f->sequences,
+	                        .positions = (size_t)c->ctx,
+	                        .kv_heads = SIZE_MAX};
+
+	if (f->all_cpu || !b || !b->ops->work_bytes)
+		return 0;
+	for (int l = 0; l < m->n_layers; l++) {
+		const struct moe_attention *a = &m->layers[l].attn;
+
+		work.heads = (size_t)most((int64_t)work.heads, a->heads);
+		work.head_dim = (size_t)most((int64_t)work.head_dim, a->head_dim);
+		work.kv_heads = work.kv_heads < (size_t)a->kv_heads ? work.kv_heads : (size_t)a->kv_heads;
+	}
+	return b->ops->work_bytes(b, &work);
+}
+
 static int buffers(const struct moe_model *m, const struct moe_engine_config *c, struct moe_pipeline_sizes *s, struct moe_err *e)
 {
 	const struct moe_pipeline_form *f = &s->form;
@@ -213,6 +239,7 @@ static int buffers(const struct moe_model *m, const struct moe_engine_config *c,
 	    !moe_sorted_pairs_bytes(moe_model_max_experts(m), f->expert_rows * (int)w.top_k, &sorted))
 		return moe_fail(e, MOE_E_NOMEM, "the buffers for micro-batches of %d rows overflow", f->most_rows);
 	s->device = device.used;
+	s->work = work_bytes(m, c, f);
 	s->pinned = pinned.used;
 	s->host = host.used + sorted;
 	return 0;
@@ -258,7 +285,7 @@ int moe_pipeline_sizes(const struct moe_model *m, const struct moe_tensors *t, c
 
 static size_t on_device(const struct moe_pipeline_sizes *s)
 {
-	return s->vectors + s->base + s->pager.resident + s->pager.slots + s->device;
+	return s->vectors + s->base + s->pager.resident + s->pager.slots + s->device + s->work;
 }
 
 int moe_pipeline_plan(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,

@@ -77,6 +77,7 @@ struct moe_pipeline_sizes {
 	struct moe_pager_sizes pager;
 	size_t vectors, base;        /* bytes; of the device, unless all is on the CPU */
 	size_t device, kv;           /* its buffers; of them for a KV cache on its way */
+	size_t work;                 /* what its operations take for themselves */
 	size_t pinned, host;
 };
 int moe_pipeline_sizes(const struct moe_model *m, const struct moe_tensors *t, const struct moe_engine_config *c,

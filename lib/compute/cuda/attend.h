@@ -50,6 +50,7 @@ size_t moe_attend_few_bytes(int queries, int head_dim);
 size_t moe_attend_many_bytes(int head_dim);
 #define MOE_ATTEND_MANY 32           /* queries of a tile of moe_attend_many */
 #define MOE_ATTEND_MANY_DIM 256      /* the widest heads that it has */
+#define MOE_ATTEND_MOST_FEW 32       /* queries of a sequence and KV head that are few */
 #define MOE_ATTEND_FEW 8             /* most queries of a tile of moe_attend_few: 4 or 8 */
 
 /* Floats of a piece and head in the scratch. */

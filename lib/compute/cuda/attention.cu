@@ -4,8 +4,6 @@
 
 #include "attend.h"
 
-enum { MOST_FEW = 32 /* queries of a sequence and KV head that are few */ };
-
 /* The work of one call: tiles of few queries and their pieces, tiles of many, all block tables one behind the other. */
 struct lists {
 	struct attend_tile *few, *many;
@@ -23,7 +21,7 @@ static size_t queries_of(const struct moe_attn_seq *s, const struct moe_attentio
 
 static bool is_few(const struct lists *l, const struct moe_attn_seq *s, const struct moe_attention *a)
 {
-	return !l->has_many || queries_of(s, a) <= MOST_FEW;
+	return !l->has_many || queries_of(s, a) <= MOE_ATTEND_MOST_FEW;
 }
 
 /* The tile from query `first` on, of at most n. */

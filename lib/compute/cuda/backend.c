@@ -37,6 +37,7 @@ static const struct moe_backend_ops cuda_ops = {
 	.alloc = moe_cuda_alloc,
 	.release = moe_cuda_release,
 	.memory = moe_cuda_memory,
+	.work_bytes = moe_cuda_work_bytes,
 	.alloc_pinned = moe_cuda_alloc_pinned,
 	.release_pinned = moe_cuda_release_pinned,
 	.stream_open = moe_cuda_stream_open,

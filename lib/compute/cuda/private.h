@@ -103,6 +103,9 @@ int moe_cuda_stage(struct moe_cuda *c, struct moe_stream_q *q, struct moe_staged
 /* Room of at least this many bytes (256-aligned), for kernels on q alone, until it is asked for again with the same name. */
 int moe_cuda_room(struct moe_cuda *c, struct moe_stream_q *q, enum moe_cuda_room which, size_t bytes, void **mem, struct moe_err *e);
 
+/* Of the device, for a stream that stages arrays of so many bytes in one call (stage.c); and for all that operations take (work.c). */
+size_t moe_cuda_staging_bytes(size_t bytes);
+size_t moe_cuda_work_bytes(const struct moe_backend *b, const struct moe_work *w);
 /* Memory of the device within the cap, not zeroed; `what` is for the message. */
 int moe_cuda_take(struct moe_cuda *c, size_t bytes, const char *what, void **mem, struct moe_err *e);
 void moe_cuda_give(struct moe_cuda *c, void *mem);   /* NULL is fine */

@@ -28,15 +28,28 @@ void moe_cuda_unstage(struct moe_cuda *c, struct moe_stream_q *q)
 	memset(s, 0, sizeof *s);
 }
 
-static int grow(struct moe_cuda *c, struct moe_stream_q *q, size_t bytes, struct moe_err *e)
+static size_t chunk_for(size_t bytes)
 {
-	struct moe_staging *s = &q->staging;
 	size_t chunk = LEAST_CHUNK;
-	void *mem;
-	int rc;
 
 	while (chunk < bytes)
 		chunk *= 2;
+	return chunk;
+}
+
+/* Each array is filled up; a call has four at most. */
+size_t moe_cuda_staging_bytes(size_t bytes)
+{
+	return MOE_STAGE_CHUNKS * chunk_for(bytes + 4 * STAGE_ALIGN);
+}
+
+static int grow(struct moe_cuda *c, struct moe_stream_q *q, size_t bytes, struct moe_err *e)
+{
+	struct moe_staging *s = &q->staging;
+	size_t chunk = chunk_for(bytes);
+	void *mem;
+	int rc;
+
 	moe_cuda_unstage(c, q);
 	rc = moe_cuda_alloc_pinned(&c->base, MOE_STAGE_CHUNKS * chunk, &mem, e);
 	if (rc)
