@@ -16,7 +16,7 @@ requests() {
 }
 count=14
 layers=64
-[ -z "$MOE_SAN" ] || count=6 layers=48
+[ -z "$MOE_SAN" ] || count=6
 requests $count >requests
 model=synth:tiny-mixtral,layers=$layers
 
