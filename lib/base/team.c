@@ -11,7 +11,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -299,19 +298,4 @@ void moe_team_free(struct moe_team *t)
 int moe_team_size(const struct moe_team *t)
 {
 	return t->size;
-}
-
-#define LONGEST_WAIT_NS 50000000L
-
-void moe_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_nsec += LONGEST_WAIT_NS;
-	if (t.tv_nsec >= 1000000000L) {
-		t.tv_nsec -= 1000000000L;
-		t.tv_sec++;
-	}
-	pthread_cond_timedwait(c, lock, &t);
 }

@@ -24,8 +24,4 @@ int moe_team_size(const struct moe_team *t);
  * after.  One caller at a time; fn must not call it again.  Idle threads spin briefly, then sleep. */
 void moe_team_run(struct moe_team *t, size_t pieces, void (*fn)(void *arg, size_t piece, int worker), void *arg);
 
-/* pthread_cond_wait that returns now and then without a reason, for conditions that several threads wait for: glibc up to 2.40 can lose a
- * wake-up among them (its bug 25847), and the thread that broadcasts then waits for ever too. */
-void moe_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock);
-
 #endif

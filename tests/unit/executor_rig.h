@@ -7,7 +7,6 @@
 #include <stdatomic.h>
 
 #include "base/clock.h"
-#include "base/team.h"
 #include "engine/executor.h"
 #include "schedule_rig.h"
 
@@ -50,7 +49,7 @@ static inline void rig_do(struct moe_stream_q *q, const struct rig_item *i)
 		q->failed = q->failed || !ok;
 	} else if (i->wait) {
 		while (i->mark->passed < i->number)
-			moe_cond_wait(&q->d->changed, &q->d->lock);
+			pthread_cond_wait(&q->d->changed, &q->d->lock);
 	} else {
 		i->mark->passed = i->number;
 		i->mark->failed = q->failed;
@@ -64,7 +63,7 @@ static inline void *rig_stream(void *arg)
 	pthread_mutex_lock(&q->d->lock);
 	for (;;) {
 		while (q->taken == q->put && !q->quit)
-			moe_cond_wait(&q->d->changed, &q->d->lock);
+			pthread_cond_wait(&q->d->changed, &q->d->lock);
 		if (q->taken == q->put)
 			break;
 		rig_do(q, &q->items[q->taken % RIG_ITEMS]);
@@ -79,7 +78,7 @@ static inline void rig_put(struct moe_stream_q *q, struct rig_item i)
 {
 	pthread_mutex_lock(&q->d->lock);
 	while (q->put - q->taken == RIG_ITEMS)
-		moe_cond_wait(&q->d->changed, &q->d->lock);
+		pthread_cond_wait(&q->d->changed, &q->d->lock);
 	if (i.mark)
 		i.number = i.wait ? i.mark->recorded : ++i.mark->recorded;
 	q->items[q->put++ % RIG_ITEMS] = i;
@@ -122,7 +121,7 @@ static inline int rig_event_sync(struct moe_backend *b, struct moe_mark *m, stru
 	struct rig_device *d = (struct rig_device *)b;
 	pthread_mutex_lock(&d->lock);
 	while (m->passed < m->recorded)
-		moe_cond_wait(&d->changed, &d->lock);
+		pthread_cond_wait(&d->changed, &d->lock);
 	bool failed = m->failed;
 	pthread_mutex_unlock(&d->lock);
 	return failed ? moe_fail(e, MOE_E_IO, "the device failed") : 0;
@@ -143,7 +142,7 @@ static inline int rig_sync(struct moe_backend *b, struct moe_stream_q *q, struct
 	struct rig_device *d = (struct rig_device *)b;
 	pthread_mutex_lock(&d->lock);
 	while (q->taken < q->put)
-		moe_cond_wait(&d->changed, &d->lock);
+		pthread_cond_wait(&d->changed, &d->lock);
 	bool failed = q->failed;
 	q->failed = false;
 	pthread_mutex_unlock(&d->lock);

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "base/team.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define EXTRA ((size_t)256 << 20) /* addresses for pages that are not full and pages between blocks */
@@ -190,7 +189,7 @@ void moe_arena_release(struct moe_arena *a, void *mem)
 		return;
 	pthread_mutex_lock(&a->lock);
 	while ((b = block_of(a, mem)) != NULL && b->holders > 0)
-		moe_cond_wait(&a->let_go, &a->lock);
+		pthread_cond_wait(&a->let_go, &a->lock);
 	assert(b && a->base + b->at == (unsigned char *)mem); /* as free() would */
 	gone = mmap(mem, b->span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 	assert(gone == mem);

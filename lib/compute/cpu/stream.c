@@ -107,7 +107,7 @@ static void do_wait(struct moe_stream_q *q, const struct item *it)
 	const struct moe_mark *m = it->mark;
 
 	while (m->passed < it->record)
-		moe_cond_wait(&q->set->changed, &q->set->lock);
+		pthread_cond_wait(&q->set->changed, &q->set->lock);
 	q->time = later(q->time, m->time);
 	if (!q->err.code)
 		q->err = m->err;
@@ -143,7 +143,7 @@ static void *stream_main(void *arg)
 	pthread_mutex_lock(&q->set->lock);
 	for (;;) {
 		while (q->done == q->put && !q->ending)
-			moe_cond_wait(&q->set->changed, &q->set->lock);
+			pthread_cond_wait(&q->set->changed, &q->set->lock);
 		if (q->done == q->put)
 			break;
 		do_item(q);
@@ -209,7 +209,7 @@ static void put(struct moe_streams *s, struct moe_stream_q *q, struct item it)
 {
 	pthread_mutex_lock(&s->lock);
 	while (q->put - q->done == QUEUE)
-		moe_cond_wait(&s->changed, &s->lock);
+		pthread_cond_wait(&s->changed, &s->lock);
 	it.queued = moe_now_ns();
 	if (it.mark) {
 		it.mark->users++;
@@ -251,7 +251,7 @@ static int drain(struct moe_stream_q *q, struct moe_err *e)
 	uint64_t put = q->put;
 
 	while (q->done < put)
-		moe_cond_wait(&q->set->changed, &q->set->lock);
+		pthread_cond_wait(&q->set->changed, &q->set->lock);
 	return report(&q->err, e);
 }
 
@@ -284,7 +284,7 @@ int moe_streams_event_sync(struct moe_streams *s, struct moe_mark *ev, struct mo
 	pthread_mutex_lock(&s->lock);
 	record = ev->recorded;
 	while (ev->passed < record)
-		moe_cond_wait(&s->changed, &s->lock);
+		pthread_cond_wait(&s->changed, &s->lock);
 	rc = report(&ev->err, e);
 	pthread_mutex_unlock(&s->lock);
 	return rc;
