@@ -236,6 +236,7 @@ struct moe_batch {
 	const float *weights;        /* [rows, k] */
 	float *y;                    /* [rows, H]: sum over the row's experts, ascending, of weight * expert(x) */
 	uint8_t *failed;             /* [rows] set to 1 for rows that could not be computed (their y is undefined), else 0 */
+	uint8_t *degraded;           /* [rows] set to 1 for rows of which experts were left out, else not touched; or NULL: then none may be */
 	uint64_t deadline;           /* moe_now_ns() by which it must be done; 0: none */
 	uint64_t trace;              /* request id for traces */
 	int priority;

@@ -64,7 +64,7 @@ static int welcome(struct moe_server *s, const struct wire_frame *frames, int n,
 	if (!rc)
 		rc = message_add(&m, NULL, wire_held_bytes(s->held), &list, e);
 	if (!rc) {
-		wire_put_held(s->c.model, s->c.has, list);
+		wire_put_held(s->c.model, s->c.hold.has, list);
 		send_message(s, &m, to);
 	}
 	message_drop(&m);
@@ -75,7 +75,7 @@ static int enqueue(struct moe_server *s, struct pending *p, const struct wire_fr
                    struct moe_err *e)
 {
 	const struct wire_limits limits = {
-		.model = s->c.model, .has = s->c.has, .max_rows = s->c.max_rows, .epoch = s->c.identity.epoch,
+		.model = s->c.model, .has = s->c.hold.has, .max_rows = s->c.max_rows, .epoch = s->c.identity.epoch,
 		.instance = s->instance,
 	};
 	int rc = wire_get_request(frames, p->m.n, &limits, &p->q, stale, e);
@@ -106,9 +106,12 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 		return welcome(s, frames, p->m.n, &p->from, e);
 	case WIRE_REQUEST:
 		return enqueue(s, p, frames, stale, e);
+	case WIRE_PING:
+	case WIRE_TAKE:
 	case WIRE_WELCOME:
 	case WIRE_REPLY:
 	case WIRE_ERROR:
+	case WIRE_PONG:
 		break;
 	}
 	return moe_fail(e, MOE_E_INPUT, "a server takes HELLO and REQUEST");
@@ -215,7 +218,7 @@ static int compute(struct moe_server *s, const struct wire_request *q, void *y, 
 	if (!direct && !s->y)
 		return MOE_E_NOMEM;
 	pairs.y = direct ? y : s->y;
-	rc = moe_experts_local_pairs(s->c.local, &pairs, e);
+	rc = moe_experts_local_pairs(s->c.hold.experts, &pairs, e);
 	if (rc || direct)
 		return rc;
 	if (sums) /* the rows of x are not needed any more */

@@ -43,7 +43,7 @@ static int connect_all(struct remote *r, const struct moe_endpoints *to, struct 
 	/* A link has a socket, a monitor and the monitor's hidden other end. */
 	zmq_ctx_set(r->ctx, ZMQ_MAX_SOCKETS, 4 * r->n + 16);
 	for (int i = 0; i < r->n && !rc; i++)
-		rc = link_open(&r->links[i], r->ctx, to->v[i], i, &r->terms, e);
+		rc = link_open(&r->links[i], r->ctx, to->v[i].at, i, &r->terms, e);
 	return rc;
 }
 

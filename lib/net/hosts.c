@@ -20,7 +20,7 @@
 void moe_endpoints_free(struct moe_endpoints *p)
 {
 	for (int i = 0; i < p->n; i++)
-		free(p->v[i]);
+		free(p->v[i].at);
 	free(p->v);
 	*p = (struct moe_endpoints){NULL, 0};
 }
@@ -28,7 +28,7 @@ void moe_endpoints_free(struct moe_endpoints *p)
 int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_err *e)
 {
 	struct endpoint parts;
-	char **v;
+	struct moe_endpoint *v;
 	int rc = endpoint_parse(endpoint, false, &parts, e);
 
 	if (rc)
@@ -36,14 +36,14 @@ int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_
 	if (p->n >= MAX_SERVERS)
 		return moe_fail(e, MOE_E_RANGE, "%s: more than %d servers", endpoint, MAX_SERVERS);
 	for (int i = 0; i < p->n; i++)
-		if (strcmp(p->v[i], endpoint) == 0)
+		if (strcmp(p->v[i].at, endpoint) == 0)
 			return moe_fail(e, MOE_E_INPUT, "%s is listed twice", endpoint);
 	v = moe_realloc(p->v, (size_t)p->n + 1, sizeof *v, "endpoints", e);
 	if (!v)
 		return MOE_E_NOMEM;
 	p->v = v;
-	v[p->n] = moe_strdup(endpoint, e);
-	if (!v[p->n])
+	v[p->n] = (struct moe_endpoint){.at = moe_strdup(endpoint, e)};
+	if (!v[p->n].at)
 		return MOE_E_NOMEM;
 	p->n++;
 	return 0;

@@ -169,7 +169,11 @@ static void take(struct remote *r, int i, struct message *m)
 	case WIRE_ERROR:
 		take_error(r, i, m, frames);
 		break;
+	case WIRE_PONG:
+		break;
 	case WIRE_HELLO:
+	case WIRE_PING:
+	case WIRE_TAKE:
 	case WIRE_REQUEST:
 		moe_fail(&e, MOE_E_PEER, "is no server: it asks");
 		refuse_link(r, i, &e);

@@ -148,7 +148,7 @@ static int set_up(struct moe_server *s, struct moe_err *e)
 	s->queue.credits = s->c.credits;
 	/* A request is its rows and three lists, each of which may be as large as a frame may be; rows dominate. */
 	s->queue.max_bytes = 2 * QUEUE_LARGEST * (uint64_t)s->max_request;
-	s->held = wire_count_held(s->c.model, s->c.has);
+	s->held = wire_count_held(s->c.model, s->c.hold.has);
 	if (getrandom(&s->instance, sizeof s->instance, 0) != sizeof s->instance)
 		return moe_fail_errno(e, "random number");
 	s->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

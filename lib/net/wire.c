@@ -13,7 +13,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays on the wire ar
 #define FINGERPRINT 32
 
 /* Bytes of the fixed part of each kind's header. */
-enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64, ERROR_BYTES = 32 };
+enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64, ERROR_BYTES = 32, PING_BYTES = 32,
+       PONG_BYTES = 240, TAKE_BYTES = 40 };
 
 /* Extensions: u16 type, u16 zero, u32 length, then the bytes, padded to a multiple of 8. */
 enum { EXT_HEAD = 8, EXT_NUMERICS = 1, EXT_TEXT = 2, EXT_SHM = 3 };
@@ -50,7 +51,7 @@ int wire_head(const struct wire_frame *f, int n, struct wire_head *out, struct m
 	/* A handshake looks the same in every version, so that two that do not fit can say so. */
 	if (version != WIRE_VERSION && kind != WIRE_HELLO && kind != WIRE_WELCOME)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "wire version %u, this program speaks %d", version, WIRE_VERSION);
-	if (kind < WIRE_HELLO || kind > WIRE_ERROR)
+	if (kind < WIRE_HELLO || kind > WIRE_TAKE)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "unknown kind of message %u", kind);
 	out->kind = (enum wire_kind)kind;
 	out->flags = get32(p + 12);
@@ -150,7 +151,7 @@ static int skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
 size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header)
 {
 	unsigned char *p = header, number[4];
-	size_t n = put_head(p, HELLO_BYTES, kind, 0, 0);
+	size_t n = put_head(p, HELLO_BYTES, kind, h->flags, 0);
 
 	put16(p + 24, h->version_min);
 	put16(p + 26, h->version_max);
@@ -193,10 +194,12 @@ int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, st
 		return rc;
 	if (head.kind == WIRE_WELCOME)
 		kind = WIRE_WELCOME;
-	rc = open_message(f, n, kind, HELLO_BYTES, kind == WIRE_HELLO ? 1 : 2, 0, &head, e);
+	rc = kind == WIRE_HELLO ? open_message(f, n, kind, HELLO_BYTES, 1, 0, &head, e)
+	                        : open_message(f, n, kind, HELLO_BYTES, 2, WIRE_DRAINING | WIRE_SPARE, &head, e);
 	if (rc)
 		return rc;
 	p = f[0].data;
+	out->flags = head.flags;
 	out->version_min = get16(p + 24);
 	out->version_max = get16(p + 26);
 	out->hidden = get32(p + 28);
@@ -443,4 +446,117 @@ int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, st
 	out->id = head.id;
 	out->code = code >= MOE_E_INPUT && code <= MOE_E_MISSING ? (int)code : MOE_E_PEER;
 	return get_text(f, ERROR_BYTES, EXT_TEXT, out->text, sizeof out->text, e);
+}
+
+/* ---- health ---- */
+
+size_t wire_put_ping(const struct wire_ping *q, void *header)
+{
+	unsigned char *p = header;
+	size_t n = put_head(p, PING_BYTES, WIRE_PING, q->flags, q->id);
+
+	put64(p + 24, q->epoch);
+	return n;
+}
+
+int wire_get_ping(const struct wire_frame *f, int n, struct wire_ping *out, struct moe_err *e)
+{
+	struct wire_head head;
+	int rc = open_message(f, n, WIRE_PING, PING_BYTES, 1, WIRE_WATCHER, &head, e);
+
+	if (rc)
+		return rc;
+	*out = (struct wire_ping){.flags = head.flags, .id = head.id, .epoch = get64((const unsigned char *)f[0].data + 24)};
+	return skip_exts(f, PING_BYTES, e);
+}
+
+/* A PONG's numbers of 64 bits, in order from offset 120. */
+#define PONG_NUMBERS 15
+static void pong_numbers(const struct moe_status *s, uint64_t v[static PONG_NUMBERS])
+{
+	const uint64_t all[PONG_NUMBERS] = {
+		s->uptime_ns, s->batches, s->rows, s->pairs, s->refused, s->bytes_in, s->bytes_out, s->memory, s->memory_limit,
+		s->queue_p50_ns, s->queue_p99_ns, s->compute_p50_ns, s->compute_p99_ns, s->old_epoch, s->instance,
+	};
+
+	memcpy(v, all, sizeof all);
+}
+
+size_t wire_put_pong(uint64_t id, const struct moe_status *s, void *header)
+{
+	uint32_t flags = (s->draining ? WIRE_DRAINING : 0) | (s->spare ? WIRE_SPARE : 0) | (s->loading ? WIRE_LOADING : 0);
+	unsigned char *p = header;
+	uint64_t v[PONG_NUMBERS];
+	size_t n = put_head(p, PONG_BYTES, WIRE_PONG, flags, id);
+
+	put64(p + 24, s->identity.epoch);
+	put64(p + 32, s->identity.numerics);
+	memcpy(p + 40, s->identity.fingerprint, strnlen(s->identity.fingerprint, FINGERPRINT));
+	put32(p + 72, (uint32_t)s->rank);
+	put32(p + 76, s->pid);
+	put32(p + 80, s->clients);
+	put32(p + 84, s->queue);
+	put32(p + 88, s->held);
+	pong_numbers(s, v);
+	for (int i = 0; i < PONG_NUMBERS; i++)
+		put64(p + 120 + 8 * i, v[i]);
+	n = put_ext(p, n, EXT_NUMERICS, s->identity.numerics_text, strnlen(s->identity.numerics_text, MOE_NUMERICS_TEXT - 1));
+	return s->trouble[0] ? put_ext(p, n, EXT_TEXT, s->trouble, strnlen(s->trouble, WIRE_TEXT - 1)) : n;
+}
+
+static void take_numbers(const unsigned char *p, struct moe_status *s)
+{
+	uint64_t *const to[PONG_NUMBERS] = {
+		&s->uptime_ns, &s->batches, &s->rows, &s->pairs, &s->refused, &s->bytes_in, &s->bytes_out, &s->memory, &s->memory_limit,
+		&s->queue_p50_ns, &s->queue_p99_ns, &s->compute_p50_ns, &s->compute_p99_ns, &s->old_epoch, &s->instance,
+	};
+
+	for (int i = 0; i < PONG_NUMBERS; i++)
+		*to[i] = get64(p + 8 * i);
+}
+
+int wire_get_pong(const struct wire_frame *f, int n, uint64_t *id, struct moe_status *out, struct moe_err *e)
+{
+	struct wire_head head;
+	const unsigned char *p;
+	int rc = open_message(f, n, WIRE_PONG, PONG_BYTES, 1, WIRE_DRAINING | WIRE_SPARE | WIRE_LOADING, &head, e);
+
+	if (rc)
+		return rc;
+	p = f[0].data;
+	*id = head.id;
+	*out = (struct moe_status){
+		.rank = to_i32(get32(p + 72)), .identity = {.epoch = get64(p + 24), .numerics = get64(p + 32)},
+		.draining = head.flags & WIRE_DRAINING, .spare = head.flags & WIRE_SPARE, .loading = head.flags & WIRE_LOADING,
+		.pid = get32(p + 76), .clients = get32(p + 80), .queue = get32(p + 84), .held = get32(p + 88),
+	};
+	take_numbers(p + 120, out);
+	rc = get_fingerprint(p + 40, out->identity.fingerprint, e);
+	if (!rc)
+		rc = get_text(f, PONG_BYTES, EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
+	return rc ? rc : get_text(f, PONG_BYTES, EXT_TEXT, out->trouble, sizeof out->trouble, e);
+}
+
+size_t wire_put_take(uint64_t id, uint64_t epoch, uint32_t experts, void *header)
+{
+	unsigned char *p = header;
+	size_t n = put_head(p, TAKE_BYTES, WIRE_TAKE, 0, id);
+
+	put64(p + 24, epoch);
+	put32(p + 32, experts);
+	return n;
+}
+
+int wire_get_take(const struct wire_frame *f, int n, const struct moe_model *m, uint64_t *id, uint64_t *epoch, uint8_t *want,
+                  struct moe_err *e)
+{
+	struct wire_head head;
+	int rc = open_message(f, n, WIRE_TAKE, TAKE_BYTES, 2, 0, &head, e);
+
+	if (rc)
+		return rc;
+	*id = head.id;
+	*epoch = get64((const unsigned char *)f[0].data + 24);
+	rc = skip_exts(f, TAKE_BYTES, e);
+	return rc ? rc : wire_get_held(&f[1], get32((const unsigned char *)f[0].data + 32), m, want, e);
 }

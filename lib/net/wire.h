@@ -23,11 +23,15 @@
 /* On the wire a dtype is its enum moe_wire_type. */
 _Static_assert(MOE_WIRE_F32 == 0 && MOE_WIRE_F16 == 1 && MOE_WIRE_BF16 == 2, "these numbers are the protocol's");
 
-enum wire_kind { WIRE_HELLO = 1, WIRE_WELCOME, WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR };
+enum wire_kind { WIRE_HELLO = 1, WIRE_WELCOME, WIRE_REQUEST, WIRE_REPLY, WIRE_ERROR, WIRE_PING, WIRE_PONG, WIRE_TAKE };
 
 enum wire_flag {
 	WIRE_PRESUM = 1,         /* REQUEST, REPLY: one summed row per row instead of one per pair */
 	WIRE_HELLO_AGAIN = 2,    /* ERROR: the server is not the one that welcomed this client; shake hands again */
+	WIRE_DRAINING = 4,       /* WELCOME, PONG: it will stop: what it has it answers, new requests are for others */
+	WIRE_SPARE = 8,          /* WELCOME, PONG: it stands by, and loads experts when TAKE says so */
+	WIRE_LOADING = 16,       /* PONG: it is loading experts, or another epoch */
+	WIRE_WATCHER = 32,       /* PING: from somebody who asks for nothing else, and counts as no client */
 };
 
 struct wire_frame {
@@ -57,6 +61,7 @@ struct wire_hello {
 	uint64_t max_bytes;      /* most bytes of a frame that the server takes */
 	uint32_t held;           /* (layer, expert) pairs in the second frame */
 	uint32_t shm;            /* WELCOME: version of the shared memory that the server offers; 0: none */
+	uint32_t flags;          /* WELCOME: WIRE_DRAINING, WIRE_SPARE */
 };
 /* Bytes written to header[WIRE_HEADER_MAX]. */
 size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header);
@@ -117,6 +122,24 @@ struct wire_error {
 };
 size_t wire_put_error(const struct wire_error *w, void *header);
 int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, struct moe_err *e);
+
+/* ---- health ---- */
+
+/* PING, one frame: the epoch that the client uses, by which a server knows when nobody needs the one before.  The answer is a PONG with the
+ * same id. */
+struct wire_ping {
+	uint32_t flags;
+	uint64_t id, epoch;
+};
+size_t wire_put_ping(const struct wire_ping *p, void *header);
+int wire_get_ping(const struct wire_frame *f, int n, struct wire_ping *out, struct moe_err *e);
+/* PONG, one frame: struct moe_status but for `at`, `code` and `why`. */
+size_t wire_put_pong(uint64_t id, const struct moe_status *s, void *header);
+int wire_get_pong(const struct wire_frame *f, int n, uint64_t *id, struct moe_status *out, struct moe_err *e);
+/* TAKE, two frames: the epoch, and a list of experts as in WELCOME.  The answer is a PONG or an ERROR with the same id; a WELCOME follows when
+ * they are there. */
+size_t wire_put_take(uint64_t id, uint64_t epoch, uint32_t experts, void *header);
+int wire_get_take(const struct wire_frame *f, int n, const struct moe_model *m, uint64_t *id, uint64_t *epoch, uint8_t *want, struct moe_err *e);
 
 /* ---- sizes ---- */
 

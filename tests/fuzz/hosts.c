@@ -13,9 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (moe_hosts_parse((const char *)data, size, "hosts", &p, &e) == 0 && p.n < 64)
 		for (int i = 0; i < p.n; i++) {
-			char *nth = moe_endpoint_nth(p.v[i], 1, &e);
+			char *nth = moe_endpoint_nth(p.v[i].at, 1, &e);
 
-			if (moe_endpoints_add(&again, p.v[i], &e))
+			if (moe_endpoints_add(&again, p.v[i].at, &e))
 				abort();
 			free(nth);
 		}

@@ -43,7 +43,7 @@ static void hosts_are_read(void **state)
 		assert_int_equal(parse(good[i][0], &p, NULL), 0);
 		for (int j = 0; j < p.n; j++) {
 			strcat(all, j ? " " : "");
-			strcat(all, p.v[j]);
+			strcat(all, p.v[j].at);
 		}
 		assert_string_equal(all, good[i][1]);
 		moe_endpoints_free(&p);

@@ -142,7 +142,7 @@ static int open_server(struct one *o, struct moe_err *e)
 	char *bind = plan_endpoint(p, o->rank, e);
 	struct moe_server_config c = {
 		.bind = bind, .advertise = p->o.advertise, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
-		.has = o->has, .local = o->local, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
+		.hold = {.epoch = p->identity.epoch, .has = o->has, .experts = o->local}, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
 		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll,
 	};
 	int rc = bind ? moe_server_new(&c, &o->server, e) : e->code;
