@@ -263,7 +263,7 @@ static const struct bend {
 	{0, 4, UINT32_MAX, 4, MOE_E_INPUT, "header says"},
 	{0, 8, 2, 2, MOE_E_UNSUPPORTED, "wire version 2"},
 	{0, 10, 0, 2, MOE_E_UNSUPPORTED, "kind"},
-	{0, 10, 6, 2, MOE_E_UNSUPPORTED, "kind"},
+	{0, 10, 9, 2, MOE_E_UNSUPPORTED, "kind"},
 	{0, 10, WIRE_REPLY, 2, MOE_E_INPUT, "kind"},
 	{0, 12, 2, 4, MOE_E_UNSUPPORTED, "flags"},
 	{0, 12, 0x80000000u, 4, MOE_E_UNSUPPORTED, "flags"},
