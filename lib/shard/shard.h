@@ -141,6 +141,12 @@ int moe_source_weight_bytes(const struct moe_source *s, int device, uint64_t *by
 int moe_source_whole(struct moe_source *s, const struct moe_checkpoint **out, struct moe_err *e);
 /* Bytes of one expert, for the placements of plan/; ctx: a struct moe_source.  From the manifest or the tensors. */
 uint64_t moe_source_expert_bytes(void *ctx, int layer, int expert);
+/* The files that a host needs which serves these devices, and with base also what moe-route reads besides experts: names in the
+ * set's folder, data first and the manifest, which commits a set, last.  MOE_E_UNSUPPORTED: s is no shard set; MOE_E_RANGE: it has
+ * no such device. */
+typedef void moe_shard_file(void *ctx, const char *name);
+int moe_shard_list(const struct moe_source *s, const int64_t *devices, int n, bool base, moe_shard_file *file, void *ctx,
+                   struct moe_err *e);
 /* The folder that has tokenizer.json, or NULL. */
 const char *moe_source_text_dir(const struct moe_source *s);
 

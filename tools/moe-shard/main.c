@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "shard.h"
 
-static struct shard_args arg = {.device = -1};
+static struct shard_args arg;
 static struct moe_quant_plan quants = MOE_QUANT_PLAN_INIT;
 
 static const char *const usage[] = {
@@ -19,6 +19,7 @@ static const char *const usage[] = {
 	"moe-shard --verify [--device N] SHARDS",
 	"moe-shard --merge SHARDS OUT",
 	"moe-shard --gc [--dry-run] SHARDS",
+	"moe-shard --list-files [--device N,... | --host HOST --policy FILE | --host HOST --hosts FILE] [--base] SHARDS",
 	NULL,
 };
 
@@ -32,9 +33,13 @@ static const struct moe_opt options[] = {
 	{"importance", 0, MOE_OPT_STR, &arg.importance, "FILE", "what columns of weights matter, from moe-route --importance", 0, 0},
 	{"info", 0, MOE_OPT_FLAG, &arg.info, NULL, "what is in a checkpoint or shard set, as JSON", 0, 0},
 	{"verify", 0, MOE_OPT_FLAG, &arg.verify, NULL, "recompute checksums against the manifest", 0, 0},
-	{"device", 0, MOE_OPT_INT, &arg.device, "N", "with --verify: only this device's file and the base", 0, MOE_MAX_DEVICES - 1},
+	{"device", 0, MOE_OPT_STR, &arg.device, "N", "with --verify: only this device's file and the base; --list-files: of these", 0, 0},
 	{"merge", 0, MOE_OPT_FLAG, &arg.merge, NULL, "make the checkpoint of a shard set, tensor bytes identical", 0, 0},
 	{"gc", 0, MOE_OPT_FLAG, &arg.gc, NULL, "remove data files that the manifest does not name", 0, 0},
+	{"list-files", 0, MOE_OPT_FLAG, &arg.list_files, NULL, "what a host needs, for rsync --files-from", 0, 0},
+	{"host", 0, MOE_OPT_STR, &arg.host, "HOST", "for --list-files: its devices, going by --policy or --hosts", 0, 0},
+	{"hosts", 0, MOE_OPT_STR, &arg.hosts, "FILE", "the servers, rank by rank, as for moe-route --hosts", 0, 0},
+	{"base", 0, MOE_OPT_FLAG, &arg.base, NULL, "for --list-files: what moe-route needs, too", 0, 0},
 	{"dry-run", 0, MOE_OPT_FLAG, &arg.dry_run, NULL, "say what would be done, do nothing", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &arg.threads, "N", "threads (default: all cores)", 1, 1024},
 	{0},
@@ -150,11 +155,15 @@ static int info(const char *dir, struct moe_err *e)
 
 static int verify(const char *dir, const struct moe_shard_options *o, struct moe_err *e)
 {
-	int rc = moe_shard_verify(dir, arg.device < 0 ? MOE_ALL : (int)arg.device, o, e);
+	int64_t device = MOE_ALL;
+	int rc;
 
+	if (arg.device)
+		moe_parse_int(arg.device, 0, MOE_MAX_DEVICES - 1, &device); /* main has looked at the form */
+	rc = moe_shard_verify(dir, (int)device, o, e);
 	if (rc == 0)
-		moe_log(MOE_INFO, arg.device < 0 ? "%s: all checksums agree" : "%s: the checksums of device %d and the base agree", dir,
-		        (int)arg.device);
+		moe_log(MOE_INFO, arg.device ? "%s: the checksums of device %d and the base agree" : "%s: all checksums agree", dir,
+		        (int)device);
 	return rc;
 }
 
@@ -164,22 +173,34 @@ static void print_removed(void *ctx, const char *name, uint64_t bytes)
 	printf("%s\t%llu\n", name, (unsigned long long)bytes);
 }
 
+/* The same, of --list-files; where devices are, is said in one way. */
+static const char *list_conflict(void)
+{
+	if (!arg.list_files)
+		return arg.host || arg.hosts || arg.base ? "--host, --hosts and --base belong to --list-files" : NULL;
+	if (!arg.host != !(arg.policy || arg.hosts) || (arg.policy && arg.hosts))
+		return "--host needs --policy or --hosts, and these it";
+	return arg.host && arg.device ? "--host says which devices already" : NULL;
+}
+
 /* What does not go together, in words; NULL: fine. */
 static const char *conflict(int operands)
 {
-	int modes = arg.info + arg.verify + arg.merge + arg.gc;
+	int modes = arg.info + arg.verify + arg.merge + arg.gc + arg.list_files;
 
 	if (modes > 1)
-		return "--info, --verify, --merge and --gc: one at a time";
-	if (modes && (arg.policy || arg.devices || arg.placement || arg.usage || arg.quant || arg.layout))
+		return "--info, --verify, --merge, --gc and --list-files: one at a time";
+	if (list_conflict())
+		return list_conflict();
+	if (modes && ((arg.policy && !arg.list_files) || arg.devices || arg.placement || arg.usage || arg.quant || arg.layout))
 		return "--policy, --devices, --placement, --usage, --quant and --layout belong to writing a shard set";
 	if (arg.importance && !arg.quant && !arg.policy)
 		return "--importance is for quantising: --quant is missing";
-	if (arg.device >= 0 && !arg.verify)
-		return "--device is what --verify may be limited to";
-	if (arg.dry_run && (arg.info || arg.verify || arg.merge))
+	if (arg.device && !arg.verify && !arg.list_files)
+		return "--device is what --verify and --list-files may be limited to";
+	if (arg.dry_run && (arg.info || arg.verify || arg.merge || arg.list_files))
 		return "--dry-run goes with writing and --gc";
-	if (arg.threads && (arg.info || arg.gc))
+	if (arg.threads && (arg.info || arg.gc || arg.list_files))
 		return "--threads: nothing to divide here";
 	if (arg.policy && (arg.devices || arg.placement))
 		return "--policy says devices and placement already";
@@ -202,6 +223,16 @@ static bool is_placement(const char *word)
 	return strcmp(word, "round-robin") == 0 || strcmp(word, "balanced") == 0 || strcmp(word, "usage") == 0 || moe_exists(word);
 }
 
+/* One device to verify, or a list of those whose files are listed. */
+static bool is_device(const char *text)
+{
+	static int64_t list[MOE_MAX_DEVICES];
+	int64_t one;
+
+	return arg.list_files ? moe_parse_int_list(text, 0, MOE_MAX_DEVICES - 1, list, MOE_MAX_DEVICES) > 0
+	                      : moe_parse_int(text, 0, MOE_MAX_DEVICES - 1, &one);
+}
+
 static int parse_quants(struct moe_err *e)
 {
 	int rc = arg.quant ? moe_quants_parse(arg.quant, &quants.quants, e) : 0;
@@ -221,6 +252,8 @@ static int run(char **operand, struct moe_err *e)
 		rc = verify(operand[0], &o, e);
 	else if (arg.merge)
 		rc = moe_shard_merge(operand[0], operand[1], &o, e);
+	else if (arg.list_files)
+		rc = list_files(&arg, operand[0], e);
 	else if (arg.gc)
 		rc = moe_shard_gc(operand[0], arg.dry_run, print_removed, NULL, e);
 	else
@@ -240,6 +273,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "%s", conflict(argc));
 	if (arg.placement && !is_placement(arg.placement))
 		return moe_usage(&tool, "--placement %s: neither round-robin nor balanced nor usage, and no such file", arg.placement);
+	if (arg.device && !is_device(arg.device))
+		return moe_usage(&tool, "--device: '%s' is not %s", arg.device, arg.list_files ? "a list of devices such as 0,2" : "a device");
 	if (parse_quants(&e))
 		return moe_usage(&tool, "%s", e.msg);
 	catch_signals();

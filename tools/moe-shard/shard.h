@@ -7,12 +7,16 @@
 
 struct shard_args {
 	const char *policy, *placement, *usage, *quant, *layout, *importance;
-	int64_t devices, device, threads; /* device: -1: all */
-	bool info, verify, merge, gc, dry_run;
+	const char *device, *host, *hosts; /* of whom files are listed, or verified; device: a list of numbers */
+	int64_t devices, threads;
+	bool info, verify, merge, gc, list_files, base, dry_run;
 };
 
 /* Where the experts go, from --policy, --placement and --devices.  *devices: those of the policy, caller frees; else NULL. */
 int choose_placement(const struct shard_args *a, struct moe_source *s, struct moe_placement *out,
                      struct moe_device **devices, struct moe_err *e);
+
+/* --list-files: print the files of a set that a host needs. */
+int list_files(const struct shard_args *a, const char *dir, struct moe_err *e);
 
 #endif
