@@ -105,6 +105,25 @@ int moe_transport_parse(const char *name);
 /* Microseconds to look for an answer or a request in shared memory before sleeping, when nobody says otherwise. */
 #define MOE_BUSY_POLL 20
 
+/* What became of one message to a server, for who draws a request's time. */
+enum moe_ask_outcome {
+	MOE_ASK_ANSWERED,
+	MOE_ASK_LATE,                /* another server's answer to the same pairs was there first, or nobody waits any more */
+	MOE_ASK_REFUSED,             /* an ERROR came */
+	MOE_ASK_LOST,                /* the server is gone, or was given up */
+};
+const char *moe_ask_outcome_name(enum moe_ask_outcome o); /* "answered" ... */
+struct moe_ask {
+	uint64_t trace, batch;       /* moe_batch.trace; the batch's ticket */
+	int rank, layer, rows, pairs;
+	bool again, hedge;           /* others were asked for these pairs before, who failed; who are late */
+	uint64_t sent_ns, answered_ns; /* moe_now_ns(), here */
+	uint64_t queue_ns, compute_ns; /* as the answer says, by the server's clock; 0 where there is none */
+	enum moe_ask_outcome outcome;
+};
+/* Called once for each message, when its outcome is known, by the thread that submits and waits; a must not be kept. */
+typedef void moe_ask_fn(void *ctx, const struct moe_ask *a);
+
 struct moe_remote_config {
 	const struct moe_endpoints *endpoints; /* a list that stays as it is; or */
 	struct moe_members *members;           /* one that changes; the caller's, outlives the experts */
@@ -123,6 +142,8 @@ struct moe_remote_config {
 	enum moe_transport transport;
 	int busy_poll;               /* microseconds; 0: sleep at once */
 	struct moe_watch *watch;     /* where it counts (moe_expert_*), or NULL */
+	moe_ask_fn *on_ask;          /* or NULL */
+	void *ctx_ask;
 };
 struct moe_remote_stats {
 	uint64_t batches, messages, bytes_out, bytes_in;
