@@ -1,0 +1,147 @@
+# A shard set whose experts are on several servers each, and the servers: starting, ending, and who may be hurt without a loss.
+package Chaos::Fleet;
+use strict;
+use warnings;
+use POSIX ();
+use Time::HiRes qw(time);
+
+# %o: loop, net, dir (fresh folder), disk (where logs and ready files go), model, servers, replicas, keys (a Chaos::Keys or undef),
+# settle (seconds that clients have to come back to a server that is there again), relays (1: clients come through relays).
+sub new {
+	my ($class, %o) = @_;
+	my $f = bless {%o, shards => "$o{dir}/shards", server => []}, $class;
+	$f->{server}[$_] = {i => $_, hurt => 0, starts => 0} for 0 .. $o{servers} - 1;
+	$f->_make_shards;
+	return $f;
+}
+
+# The devices of an expert: as many as there are replicas, one after the other.
+sub holders { my ($f, $expert) = @_; map { ($expert + $_) % $f->{servers} } 0 .. $f->{replicas} - 1 }
+
+sub _make_shards {
+	my $f = shift;
+	my $info = `moe-shard --info '$f->{model}'`;
+	my ($layers, $experts) = ($info =~ /"layers":\s*(\d+)/, $info =~ /"experts":\s*(\d+)/);
+	die "moe-shard --info $f->{model} names no layers and experts\n" unless $layers && $experts;
+	$f->{experts} = $experts;
+	my $row = join ',', map { '[' . join(',', $f->holders($_)) . ']' } 0 .. $experts - 1;
+	open my $to, '>', "$f->{dir}/placement.json" or die "$f->{dir}/placement.json: $!\n";
+	print $to '{"placement":[', join(',', ("[$row]") x $layers), "]}\n";
+	close $to or die "$f->{dir}/placement.json: $!\n";
+	my $said = `moe-shard -q --devices $f->{servers} --placement '$f->{dir}/placement.json' '$f->{model}' '$f->{shards}'`;
+	die "moe-shard failed\n" if $?;
+}
+
+# Would every expert have a server left, were these hurt too?
+sub may_hurt {
+	my ($f, @more) = @_;
+	my %out = map { $_ => 1 } @more, map { $_->{i} } grep { $_->{hurt} } @{$f->{server}};
+	for my $expert (0 .. $f->{experts} - 1) {
+		return 0 unless grep { !$out{$_} } $f->holders($expert);
+	}
+	return 1;
+}
+
+sub hurt { my ($f, $i) = @_; $f->{server}[$i]{hurt}++ }
+
+# Whatever hurt it is over: once it is ready, and clients had time to come back, it counts again.
+sub heal {
+	my ($f, $i, $then) = @_;
+	my $look;
+	$look = sub {
+		return $f->{loop}->after(0.1, $look) unless $f->{server}[$i]{ready};
+		$f->{loop}->after($f->{settle}, sub { $f->{server}[$i]{hurt}--; $then->() if $then; undef $look });
+	};
+	$look->();
+}
+
+sub start {
+	my ($f, $i) = @_;
+	my $s = $f->{server}[$i];
+	my @how = $f->{keys} ? $f->{keys}->server($i) : ('--insecure');
+	my $out = '';
+	$s->{ready} = 0;
+	$s->{starts}++;
+	$s->{pid} = $f->{loop}->spawn(
+		command => [$f->{net}->beside($i, 'moe-serve', '--rank', $i, '--bind', $f->{net}->endpoint($i), '-t', 1,
+		                              '--ready-file', "$f->{disk}/ready-$i", @how, @{$f->{options} // []}, $f->{shards})],
+		err => "$f->{disk}/serve-$i.log",
+		read => sub { $out .= $_[0] // ''; $s->{ready} = time if !$s->{ready} && $out =~ /"event":"ready"/ },
+		end => sub { $s->{status} = shift; $s->{ready} = 0; $f->_ended($i) });
+}
+
+# One that ends by itself, with nobody having asked for it, is a finding.
+sub _ended {
+	my ($f, $i) = @_;
+	my $s = $f->{server}[$i];
+	push @{$f->{fallen}}, "server $i ended by itself, status $s->{status}" unless $s->{asked};
+	$s->{asked} = 0;
+	$s->{pid} = 0;
+}
+
+# Send a signal that ends it, and call $then when it has.
+sub finish {
+	my ($f, $i, $signal, $then) = @_;
+	my $s = $f->{server}[$i];
+	my $look;
+	$s->{asked} = 1;
+	kill $signal, $s->{pid};
+	$look = sub { $s->{pid} ? $f->{loop}->after(0.02, $look) : do { undef $look; $then->() } };
+	$look->();
+}
+
+sub start_all {
+	my $f = shift;
+	$f->start($_) for 0 .. $f->{servers} - 1;
+	$f->_start_relays if $f->{relays};
+	$f->{loop}->until(120, sub { !grep { !$_->{ready} } @{$f->{server}} }) or die "the servers do not get ready\n";
+	$f->_write_hosts;
+}
+
+sub _start_relays {
+	my $f = shift;
+	(my $here = __FILE__) =~ s{Chaos/Fleet\.pm$}{};
+	for my $i (0 .. $f->{servers} - 1) {
+		my ($to, $port) = $f->{net}->endpoint($i) =~ m{tcp://(.*):(\d+)} or die "a relay needs tcp\n";
+		POSIX::mkfifo("$f->{dir}/relay-$i", 0600) or die "$f->{dir}/relay-$i: $!\n";
+		open my $control, '+<', "$f->{dir}/relay-$i" or die "$f->{dir}/relay-$i: $!\n";
+		$f->{server}[$i]{relay} = $control;
+		$f->{loop}->spawn(command => [$f->{net}->outside('perl', "${here}relay.pl", $f->{net}->relay($i), $to, $port)],
+		                  in => "$f->{dir}/relay-$i", err => "$f->{dir}/relay.log");
+	}
+}
+
+sub tell_relay { my ($f, $i, $words) = @_; syswrite($f->{server}[$i]{relay}, "$words\n") }
+
+sub _write_hosts {
+	my $f = shift;
+	open my $to, '>', "$f->{dir}/hosts" or die "$f->{dir}/hosts: $!\n";
+	for my $i (0 .. $f->{servers} - 1) {
+		my $at = $f->{relays} ? sprintf('tcp://%s:%d', $f->{net}->relay($i)) : $f->{net}->endpoint($i);
+		print $to $at, $f->{keys} ? $f->{keys}->host($i) : '', "\n";
+	}
+	close $to or die "$f->{dir}/hosts: $!\n";
+}
+
+# moe-route as clients run it.
+sub route {
+	my ($f, @options) = @_;
+	my @keys = $f->{keys} ? $f->{keys}->client : ();
+	return $f->{net}->outside('moe-route', '-v', '-t', 1, '--hosts', "$f->{dir}/hosts", @keys, @{$f->{route_options} // []}, @options, $f->{shards});
+}
+
+# All are told to stop; how many did not end as they should.
+sub stop_all {
+	my $f = shift;
+	my $bad = 0;
+	for my $s (grep { $_->{pid} } @{$f->{server}}) {
+		$s->{asked} = 1;
+		kill 'CONT', $s->{pid};
+		kill 'TERM', $s->{pid};
+	}
+	$f->{loop}->until(30, sub { !grep { $_->{pid} } @{$f->{server}} });
+	$bad += $_->{pid} || $_->{status} ? 1 : 0 for @{$f->{server}};
+	return $bad;
+}
+
+1;
