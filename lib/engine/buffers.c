@@ -62,6 +62,7 @@ void moe_host_buffers_place(struct moe_host_buffers *b, const struct moe_model *
 	b->choice = moe_carve(c, r, w.top_k, sizeof *b->choice);
 	b->weight = moe_carve(c, r, w.top_k, sizeof *b->weight);
 	b->failed = moe_carve(c, r, 1, sizeof *b->failed);
+	b->degraded = moe_carve(c, r, 1, sizeof *b->degraded);
 	b->slots = moe_carve(c, r, 1, sizeof *b->slots);
 	b->logits = moe_carve(c, vocab, 1, sizeof *b->logits);
 	b->p = moe_carve(c, vocab, 1, sizeof *b->p);

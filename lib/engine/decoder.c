@@ -35,7 +35,8 @@ int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const str
 {
 	int rc;
 
-	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .kv = kv, .step_timeout = c->step_timeout, .overlap = c->overlap};
+	*d = (struct moe_decoder){.m = m, .b = b, .x = x, .kv = kv, .step_timeout = c->step_timeout, .degrade = c->degrade,
+	                          .overlap = c->overlap};
 	rc = moe_bind_base(base, m, &d->w, e);
 	if (rc == 0)
 		rc = open_memory(d, c, s, e);
@@ -110,7 +111,7 @@ static int run_layers(struct moe_decoder *d, struct moe_pass *p, struct moe_flig
 
 int moe_decoder_run(struct moe_decoder *d, struct moe_pass *p, struct moe_err *e)
 {
-	struct moe_flight flights[2] = {{.under_way = false}};
+	struct moe_flight flights[2] = {{.beside = &flights[1]}, {.beside = &flights[0]}};
 	int rc;
 
 	TRY(d->b->ops->embed(d->b, NULL, d->buf.x, p->ids, p->all.rows, &d->w.embed, e));

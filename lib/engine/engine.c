@@ -214,7 +214,8 @@ struct moe_event moe_event_of(const struct moe_seq *s, enum moe_event_kind kind)
 	                          .finish = s->finish,
 	                          .prompt_tokens = s->n_prompt,
 	                          .completion_tokens = s->n_made,
-	                          .cached_tokens = s->n_cached};
+	                          .cached_tokens = s->n_cached,
+	                          .degraded = moe_seq_degraded(s)};
 }
 
 void moe_engine_say_goodbye(struct moe_engine *g, struct moe_seq *s)

@@ -50,6 +50,7 @@ struct moe_event {
 	enum moe_finish finish;
 	int prompt_tokens, completion_tokens;
 	int cached_tokens;           /* of the prompt's: not computed, found in the KV cache */
+	bool degraded;               /* experts were left out of some row so far: what follows is not what the model says */
 	const struct moe_err *err;   /* with MOE_FINISH_ERROR; a timeout is MOE_E_TIMEOUT */
 };
 /* Return 0 to go on; 1 to end this request here with MOE_FINISH_STOP (a stop string was seen).  Must not call the engine,
@@ -119,6 +120,7 @@ struct moe_engine_config {
 	int chunk;                   /* most prompt rows a step takes (all sequences together) */
 	enum moe_overlap overlap;    /* ON needs experts that take two batches at a time */
 	double step_timeout;         /* seconds a layer's experts may take before the sequences that wait fail; 0: none */
+	bool degrade;                /* rows may go on without experts that nobody can compute (moe_batch.degraded) */
 	moe_event_fn *on_event;
 	void *ctx_event;
 };

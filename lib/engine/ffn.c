@@ -53,9 +53,19 @@ static void press(struct moe_flight *f, const struct moe_pass *p, const struct m
 	}
 }
 
-/* Busy means later: ask again until the batch's time is up. */
+/* Hear what became of a batch that was taken, once. */
+static void hear(struct moe_decoder *d, struct moe_flight *f)
+{
+	if (f->rc == 0 && !f->waited)
+		f->rc = d->x->ops->wait(d->x, f->ticket, &f->why);
+	f->waited = true;
+}
+
+/* Busy means later.  If the other part's batch is under way, it may be what there is no room beside; else ask again until the batch's
+ * time is up. */
 static void submit(struct moe_decoder *d, struct moe_flight *f)
 {
+	struct moe_flight *other = f->beside;
 	uint64_t until = f->batch.deadline ? f->batch.deadline : moe_now_ns() + BUSY_PATIENCE_NS;
 	struct timespec pause = {0, BUSY_PAUSE_NS};
 
@@ -63,7 +73,10 @@ static void submit(struct moe_decoder *d, struct moe_flight *f)
 		f->rc = d->x->ops->submit(d->x, &f->batch, &f->ticket, &f->why);
 		if (f->rc != MOE_E_BUSY || moe_now_ns() >= until)
 			return;
-		nanosleep(&pause, NULL);
+		if (other && other->under_way && other->rc == 0 && !other->waited)
+			hear(d, other);
+		else
+			nanosleep(&pause, NULL);
 	}
 }
 
@@ -81,10 +94,13 @@ static void begin(struct moe_decoder *d, int layer, const struct moe_pass *p, co
 		.weights = d->host.weight + (size_t)part->row * (size_t)k,
 		.y = rows_of(d, d->buf.y, part),
 		.failed = d->host.failed + part->row,
+		.degraded = d->degrade ? d->host.degraded + part->row : NULL,
 	};
 	f->why = (struct moe_err)MOE_ERR_INIT;
+	f->waited = false;
 	press(f, p, part);
 	memset(f->batch.failed, 0, (size_t)part->rows);
+	memset(d->host.degraded + part->row, 0, (size_t)part->rows);
 	submit(d, f);
 	if (f->rc != 0)
 		memset(f->batch.failed, 1, (size_t)part->rows);
@@ -94,9 +110,9 @@ static void finish(struct moe_decoder *d, struct moe_flight *f)
 {
 	size_t rows = (size_t)f->batch.rows;
 
-	if (f->rc != 0)
+	if (f->rc != 0 && !f->waited)
 		return; /* never began */
-	f->rc = d->x->ops->wait(d->x, f->ticket, &f->why);
+	hear(d, f);
 	if (f->rc != 0 && !memchr(f->batch.failed, 1, rows))
 		memset(f->batch.failed, 1, rows); /* no row named: trust none */
 }
@@ -132,6 +148,18 @@ static bool judge(struct moe_decoder *d, const struct moe_pass *p, const struct 
 			moe_seq_fail(s, &f->why);
 	}
 	return again;
+}
+
+/* Sequences know from which of their positions on experts were left out. */
+static void note_degraded(const struct moe_decoder *d, const struct moe_pass *p, const struct moe_part *part)
+{
+	for (int i = part->first; i < part->first + part->n; i++) {
+		const struct moe_attn_seq *a = &p->attn[i];
+		const uint8_t *rows = d->host.degraded + a->row, *at = memchr(rows, 1, (size_t)a->rows);
+
+		if (at)
+			moe_seq_degrade(p->seq[i], a->pos + (int)(at - rows));
+	}
 }
 
 int moe_drop_ended(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part, struct moe_err *e)
@@ -208,6 +236,7 @@ static int land(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part
 	f->under_way = false;
 	*again = f->rc != 0 && judge(d, p, part, f);
 	if (!*again) {
+		note_degraded(d, p, part);
 		moe_report_routes(d->on_route, d->ctx_route, p, part, &routed);
 		/* Rows of ended sequences hold anything; they go right after. */
 		TRY(moe_layer_add_up(&on, rows_of(d, d->buf.x, part), rows_of(d, d->buf.y, part), rows_of(d, d->buf.z, part), part->rows, e));
@@ -248,7 +277,7 @@ int moe_ffn_end(struct moe_decoder *d, struct moe_pass *p, struct moe_part *part
 
 void moe_ffn_cancel(struct moe_decoder *d, struct moe_flight *f)
 {
-	if (f->under_way && f->rc == 0)
+	if (f->under_way && f->rc == 0 && !f->waited)
 		d->x->ops->cancel(d->x, f->ticket);
 	f->under_way = false;
 }

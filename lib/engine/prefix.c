@@ -5,7 +5,8 @@
  * finds the place to look.  A block that nobody holds stays published until its memory is wanted, the one that was let
  * go longest ago first; a sequence lets its last block go first, so a tree loses its leaves before its root.
  *
- * A position's keys and values have the same bits whoever computes them (doc/numerics.md), so sharing never shows. */
+ * A position's keys and values have the same bits whoever computes them (doc/numerics.md), so sharing never shows.  Those of which experts
+ * were left out, and all behind them, are the exception: they are never published. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,7 +138,7 @@ int32_t moe_prefix_evict(struct moe_prefix *x)
  * logits are wanted.  A scored prompt wants all of them. */
 static int32_t next_shared(const struct moe_kv *kv, const struct moe_seq *s)
 {
-	if (!kv->share || s->score || s->n_done % MOE_KV_BLOCK != 0 || s->n_done + MOE_KV_BLOCK >= s->n_prompt)
+	if (!kv->share || s->score || moe_seq_degraded(s) || s->n_done % MOE_KV_BLOCK != 0 || s->n_done + MOE_KV_BLOCK >= s->n_prompt)
 		return -1;
 	return find(&kv->prefix, s->parent, s->prompt + s->n_done);
 }
@@ -201,6 +202,8 @@ static void filled(struct moe_kv *kv, struct moe_seq *s, int i)
 
 void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s, int positions)
 {
+	if (positions > s->n_exact)
+		positions = s->n_exact;
 	for (; kv->share && s->n_published < positions / MOE_KV_BLOCK; s->n_published++)
 		filled(kv, s, s->n_published);
 }

@@ -37,6 +37,7 @@ struct moe_seq {
 	int n_cached;                /* positions of the prompt that were not computed but found in the KV cache */
 	int n_published;             /* full blocks from the first on that are published, by this sequence or by others */
 	uint64_t parent;             /* serial of the last of them; 0: there is none */
+	int n_exact;                 /* the first position of which experts were left out; INT_MAX: there is none */
 
 	bool ended;
 	enum moe_finish finish;
@@ -57,6 +58,9 @@ void moe_seq_fail(struct moe_seq *s, const struct moe_err *why);
 void moe_seq_time_out(struct moe_seq *s);
 /* Token at the next position to compute. */
 int32_t moe_seq_input(const struct moe_seq *s, int position);
+/* Experts were left out of a row at that position: it and all later ones are inexact. */
+void moe_seq_degrade(struct moe_seq *s, int position);
+bool moe_seq_degraded(const struct moe_seq *s);
 bool moe_seq_generating(const struct moe_seq *s);
 
 /* ---- carve.c: one piece of memory cut into arrays ---- */
@@ -102,7 +106,7 @@ struct moe_kv;
 bool moe_prefix_admit(struct moe_kv *kv, struct moe_seq *s);
 /* Before rows of s are computed: skip blocks that others have published since. */
 void moe_prefix_skip(struct moe_kv *kv, struct moe_seq *s);
-/* So many of s's positions are in the KV store: publish the blocks that are full. */
+/* So many of s's positions are in the KV store: publish the blocks that are full, and exact. */
 void moe_prefix_publish(struct moe_kv *kv, struct moe_seq *s, int positions);
 
 /* ---- kv.c: blocks of MOE_KV_BLOCK positions, each over all layers ---- */
@@ -169,7 +173,7 @@ struct moe_host_buffers {
 	struct moe_seq **seq;        /* [max_sequences + 1] */
 	int32_t *choice;             /* [R, K] */
 	float *weight;               /* [R, K] */
-	uint8_t *failed;             /* [R] */
+	uint8_t *failed, *degraded;  /* [R] */
 	int32_t *slots;              /* [R] */
 	float *logits;               /* [V] one row */
 	float *p;                    /* [V] sampling */
@@ -294,6 +298,7 @@ struct moe_decoder {
 	struct moe_backend *b;
 	struct moe_experts *x;
 	double step_timeout;
+	bool degrade;
 	enum moe_overlap overlap;
 	uint64_t halved;             /* passes that went in two parts */
 	struct moe_base_weights w;
@@ -323,6 +328,8 @@ int moe_decoder_logits(struct moe_decoder *d, int i, const float **logits, struc
 /* A part's experts under way, from moe_ffn_begin to moe_ffn_end. */
 struct moe_flight {
 	bool under_way;
+	bool waited;                 /* rc is that of wait already */
+	struct moe_flight *beside;   /* the other part's, or NULL */
 	struct moe_batch batch;
 	uint64_t ticket;
 	uint64_t step_limit;         /* when the layer's time is up, whoever waits; 0: never */

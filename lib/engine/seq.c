@@ -1,4 +1,5 @@
 /* A sequence: one request and how far it is. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,6 +33,7 @@ struct moe_seq *moe_seq_new(const struct moe_request *r, int positions, struct m
 	memcpy(s->prompt, r->tokens, (size_t)r->n_tokens * sizeof *s->prompt);
 	s->n_prompt = r->n_tokens;
 	s->max_tokens = positions - r->n_tokens;
+	s->n_exact = INT_MAX;
 	s->sampling = r->sampling;
 	s->ignore_eos = r->ignore_eos;
 	s->score = r->score;
@@ -103,6 +105,17 @@ int moe_seq_made(struct moe_seq *s, int32_t token, struct moe_err *e)
 int32_t moe_seq_input(const struct moe_seq *s, int position)
 {
 	return position < s->n_prompt ? s->prompt[position] : s->made[position - s->n_prompt];
+}
+
+void moe_seq_degrade(struct moe_seq *s, int position)
+{
+	if (position < s->n_exact)
+		s->n_exact = position;
+}
+
+bool moe_seq_degraded(const struct moe_seq *s)
+{
+	return s->n_exact != INT_MAX;
 }
 
 bool moe_seq_generating(const struct moe_seq *s)

@@ -80,6 +80,17 @@ static int describe_device(const struct moe_run *r, struct moe_buf *out, struct 
 	                      moe_size_text((double)r->cache_memory, a));
 }
 
+static int describe_servers(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
+{
+	int rc = moe_experts_remote_describe(r->experts, out, e);
+
+	if (!rc && r->hedge > 0)
+		rc = moe_buf_printf(out, e, "servers: one that is slower than %g %% of its answers is asked again elsewhere\n", 100 * r->hedge);
+	if (!rc && r->degrade)
+		rc = moe_buf_printf(out, e, "servers: experts that none can compute are left out, and answers say so\n");
+	return rc;
+}
+
 int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_err *e)
 {
 	char numerics[MOE_NUMERICS_TEXT], size[32];
@@ -99,7 +110,7 @@ int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_er
 		return rc;
 	if (r->device)
 		return describe_device(r, out, e);
-	return r->remote ? moe_experts_remote_describe(r->experts, out, e) : moe_buf_printf(out, e, "experts: in this process\n");
+	return r->remote ? describe_servers(r, out, e) : moe_buf_printf(out, e, "experts: in this process\n");
 }
 
 /* ---- quants ---- */

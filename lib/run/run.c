@@ -29,6 +29,8 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 		.model = r->model,
 		.mixed_numerics = c->mixed_numerics,
 		.presum = c->presum,
+		.degrade = c->degrade,
+		.hedge = c->hedge,
 		.wire = r->numerics.wire,
 		.transport = c->transport,
 		.busy_poll = c->busy_poll,
@@ -179,6 +181,8 @@ static int check(const struct moe_run *r, const struct moe_run_config *c, struct
 {
 	if (!r->remote && r->numerics.wire != MOE_WIRE_F32)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "without servers no hidden states travel, and none are rounded");
+	if (!r->remote && (c->degrade || c->hedge > 0))
+		return moe_fail(e, MOE_E_UNSUPPORTED, "without servers no expert is missing or late");
 	if (r->remote && c->record)
 		return moe_fail(e, MOE_E_UNSUPPORTED, "what experts are multiplied with is only seen where they are computed here");
 	return moe_run_check_offload(c, e);
@@ -193,6 +197,8 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	r->numerics = c->numerics;
 	r->weights = c->weights;
 	r->remote = c->hosts || c->n_connect > 0;
+	r->degrade = engine.degrade = c->degrade;
+	r->hedge = c->hedge;
 	rc = check(r, c, e);
 	rc = rc ? rc : moe_source_open(c->shards, &r->source, e);
 	if (rc)

@@ -42,6 +42,8 @@ struct moe_run_config {
 	const char *const *connect;  /* endpoints */
 	int n_connect;               /* with no hosts and no endpoints the experts are computed in this process */
 	bool presum, mixed_numerics;
+	bool degrade;                /* go on without experts that no server can compute; what concerns it says so */
+	double hedge;                /* as in struct moe_remote_config */
 	enum moe_transport transport;
 	int busy_poll;               /* microseconds to look for answers before sleeping */
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
@@ -55,7 +57,7 @@ struct moe_run_config {
 	struct moe_run_offload offload; /* not with servers, nor with record */
 	int most_ctx;                /* when engine.ctx is 0: the model's positions, but at most these; 0: 4096 */
 	struct moe_engine_config engine; /* max_sequences 0: as the policy says, else MOE_RUN_BATCH; chunk 0:
-	                              * MOE_RUN_CHUNK; step_timeout, kv and offload are set here */
+	                              * MOE_RUN_CHUNK; step_timeout, degrade, kv and offload are set here */
 };
 
 struct moe_run {
@@ -69,7 +71,8 @@ struct moe_run {
 	enum moe_load weights;
 	struct moe_endpoints endpoints;
 	struct moe_experts *experts;
-	bool remote;
+	bool remote, degrade;
+	double hedge;
 	struct moe_engine *engine;
 	int ctx, batch;              /* in effect */
 	struct moe_backend *device;  /* NULL: the host alone */

@@ -16,7 +16,9 @@ struct away {
 	struct moe_experts *local;
 	int fail_at, fail_row, fail_rc; /* of this batch, counted from 1, this row fails */
 	bool hang;                   /* it fails at its deadline, not at once */
-	int n, under_way, most_under_way, cancelled;
+	int most;                    /* batches that it takes at once; 0: any number */
+	int busy;                    /* times that it says so of the next batch anyway */
+	int n, said_busy, under_way, most_under_way, cancelled;
 	struct moe_batch seen[MOST_BATCHES];
 };
 
@@ -26,8 +28,12 @@ static int away_submit(struct moe_experts *x, const struct moe_batch *b, uint64_
 {
 	struct away *f = (struct away *)x;
 
-	(void)e;
 	assert_true(f->n < MOST_BATCHES);
+	if (f->busy > 0 || (f->most && f->under_way == f->most)) {
+		f->busy -= f->busy > 0;
+		f->said_busy++;
+		return moe_fail(e, MOE_E_BUSY, "a server has no credits left");
+	}
 	f->seen[f->n++] = *b;
 	*ticket = (uint64_t)f->n;
 	if (++f->under_way > f->most_under_way)
@@ -216,6 +222,60 @@ static void deadline_in_one_half(void **state)
 	rig_close(good);
 }
 
+/* ---- busy ---- */
+
+/* There is never room for both halves' batches: the first is waited for, and the answers are the same. */
+static void room_for_one_batch(void **state)
+{
+	struct rig *good = undisturbed(SPEC);
+	struct away f = {.most = 1};
+	struct rig *r = open_away(SPEC, halves(REQUESTS, 128), &f);
+
+	(void)state;
+	submit_all(r);
+	run_all(r);
+	assert_all_right(r, good);
+	assert_int_equal(f.most_under_way, 1);
+	assert_true(f.said_busy > 0);
+	assert_true(moe_engine_stats(r->g).halved > 0);
+	/* Once for each second batch, not again and again while the first is under way. */
+	assert_true(f.said_busy <= f.n);
+	rig_close(r);
+	rig_close(good);
+}
+
+static void busy_with_nothing_under_way(void **state)
+{
+	struct rig *good = undisturbed(SPEC);
+	struct away f = {.most = 1, .busy = 5};
+	struct rig *r = open_away(SPEC, halves(REQUESTS, 128), &f);
+
+	(void)state;
+	submit_all(r);
+	run_all(r);
+	assert_all_right(r, good);
+	rig_close(r);
+	rig_close(good);
+}
+
+/* What the first half's batch says is kept when it was waited for to make room. */
+static void failure_heard_while_making_room(void **state)
+{
+	struct rig *good = undisturbed(SPEC);
+	struct away f = {.most = 1, .fail_at = 1, .fail_row = 0, .fail_rc = MOE_E_PEER};
+	struct rig *r = open_away(SPEC, halves(REQUESTS, 128), &f);
+
+	(void)state;
+	submit_all(r);
+	run_all(r);
+	assert_failed(r, good, 1, MOE_E_PEER);
+	for (uint64_t id = 2; id <= REQUESTS; id++)
+		assert_same_answer(record_of(r, id), record_of(good, id));
+	assert_int_equal(f.under_way, 0);
+	rig_close(r);
+	rig_close(good);
+}
+
 /* ---- a backend that fails ---- */
 
 static struct moe_backend_ops broken;
@@ -315,6 +375,9 @@ int main(void)
 		cmocka_unit_test(the_same_bits),
 		cmocka_unit_test(one_row_fails),
 		cmocka_unit_test(deadline_in_one_half),
+		cmocka_unit_test(room_for_one_batch),
+		cmocka_unit_test(busy_with_nothing_under_way),
+		cmocka_unit_test(failure_heard_while_making_room),
 		cmocka_unit_test(batches_are_cancelled),
 		cmocka_unit_test(auto_wants_many_rows_and_concurrency),
 		cmocka_unit_test(one_row_is_not_cut),

@@ -29,6 +29,7 @@ struct record {
 	bool done;
 	enum moe_finish finish;
 	int prompt_tokens, completion_tokens, cached_tokens;
+	bool degraded;
 	struct moe_err err;
 };
 
@@ -64,6 +65,7 @@ static inline int rig_event(void *ctx, const struct moe_event *ev)
 	rec->prompt_tokens = ev->prompt_tokens;
 	rec->completion_tokens = ev->completion_tokens;
 	rec->cached_tokens = ev->cached_tokens;
+	rec->degraded = ev->degraded;
 	if (r->cancel_id) {
 		moe_engine_cancel(r->g, r->cancel_id);
 		r->cancel_id = 0;

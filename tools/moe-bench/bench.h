@@ -34,7 +34,7 @@ struct bench_options {
 	int64_t busy_poll;
 	struct moe_strings connect, pairs;
 	int64_t repetitions, chunk;
-	double timeout;
+	double timeout, hedge;
 	bool no_warmup, no_roofs, exact, mixed, load, cold, net, predict;
 };
 /* The lists of options as numbers, and the tests they make. */

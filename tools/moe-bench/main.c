@@ -48,6 +48,7 @@ static const struct moe_opt options[] = {
 	{"overlap", 0, MOE_OPT_STR, &opt.overlap, "WHEN", "attention of half a step while servers compute the other: auto, on, off", 0, 0},
 	{"transport", 0, MOE_OPT_STR, &opt.transport, "HOW", "auto; zmq; shm: refuse servers that share no memory (auto)", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for answers in shared memory so long before sleeping (20)", 0, 1000000},
+	{"hedge", 0, MOE_OPT_NUM, &opt.hedge, "PCT", "ask again elsewhere what is later than PCT % of answers (0: not)", 0, 100},
 	{"wire", 0, MOE_OPT_STR, &opt.wire, "TYPE", "hidden states to and from servers: f32, f16 or bf16 (f32)", 0, 0},
 	{"timeout", 0, MOE_OPT_NUM, &opt.timeout, "S", "seconds servers may take to appear or to answer (30)", 0.001, 1e6},
 	{0},
@@ -88,6 +89,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--transport %s: not auto, zmq or shm", opt.transport);
 	if (moe_transport_parse(opt.transport) != MOE_TRANSPORT_AUTO && !opt.hosts && !opt.connect.n)
 		return moe_usage(&tool, "--transport %s needs servers (--hosts or --connect)", opt.transport);
+	if (opt.hedge > 0 && !opt.hosts && !opt.connect.n)
+		return moe_usage(&tool, "--hedge needs servers (--hosts or --connect)");
 	if (!moe_load_parse(opt.weights, &opt.load_how))
 		return moe_usage(&tool, "--weights %s: not map, read, lock or copy", opt.weights);
 	if (opt.cold && !opt.load)

@@ -67,6 +67,14 @@ static void put_logprobs(struct moe_jw *w, const struct answer *a, size_t n)
 	moe_jw_arr_end(w);
 }
 
+static void put_degraded(struct moe_jw *w, bool degraded)
+{
+	if (!degraded)
+		return;
+	moe_jw_key(w, "degraded");
+	moe_jw_bool(w, true);
+}
+
 static void put_error(struct moe_jw *w, const struct moe_err *err)
 {
 	moe_jw_key(w, "error");
@@ -100,19 +108,21 @@ char *answer_line(const struct answer *a, const char *id, bool logprobs, bool ha
 	moe_jw_end(&w);
 	if (logprobs)
 		put_logprobs(&w, a, a->n);
+	put_degraded(&w, done->degraded);
 	if (done->finish == MOE_FINISH_ERROR)
 		put_error(&w, done->err);
 	moe_jw_end(&w);
 	return finish_line(&w, id, len);
 }
 
-char *answer_score_line(const struct answer *a, const char *id, size_t *len)
+char *answer_score_line(const struct answer *a, const char *id, bool degraded, size_t *len)
 {
 	struct moe_jw w;
 	moe_jw_init(&w, false);
 	moe_jw_obj(&w);
 	put_logprobs(&w, a, a->n ? a->n - 1 : 0);
 	put_tokens(&w, "argmax", a);
+	put_degraded(&w, degraded);
 	moe_jw_end(&w);
 	return finish_line(&w, id, len);
 }

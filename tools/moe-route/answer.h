@@ -17,7 +17,7 @@ void answer_free(struct answer *a);
 
 /* The output lines, newline included, into fresh memory (caller frees); NULL without memory. */
 char *answer_line(const struct answer *a, const char *id, bool logprobs, bool has_text, const struct moe_event *done, size_t *len);
-char *answer_score_line(const struct answer *a, const char *id, size_t *len);
+char *answer_score_line(const struct answer *a, const char *id, bool degraded, size_t *len);
 char *answer_error_line(const char *id, const struct moe_err *err, size_t *len);
 
 #endif

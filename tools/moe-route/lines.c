@@ -67,7 +67,7 @@ static void finish_done(struct job *j, const struct moe_event *ev)
 	if (j->q.score && ev->finish == MOE_FINISH_ERROR)
 		finish(j, answer_error_line(j->q.id, ev->err, &j->line_len));
 	else if (j->q.score)
-		finish(j, answer_score_line(&j->answer, j->q.id, &j->line_len));
+		finish(j, answer_score_line(&j->answer, j->q.id, ev->degraded, &j->line_len));
 	else
 		finish(j, answer_line(&j->answer, j->q.id, j->q.logprobs, j->text != NULL, &done, &j->line_len));
 }

@@ -62,6 +62,8 @@ static const struct moe_opt options[] = {
 	{"transport", 0, MOE_OPT_STR, &opt.transport, "HOW", "auto; zmq; shm: refuse servers that share no memory (auto)", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for answers in shared memory so long before sleeping (20)", 0, 1000000},
 	{"presum", 0, MOE_OPT_FLAG, &opt.presum, NULL, "let servers add up their experts (last bits may differ)", 0, 0},
+	{"degrade", 0, MOE_OPT_FLAG, &opt.degrade, NULL, "go on without experts that no server can compute; answers say so", 0, 0},
+	{"hedge", 0, MOE_OPT_NUM, &opt.hedge, "PCT", "ask again elsewhere what is later than PCT % of answers (0: not)", 0, 100},
 	{"mixed-numerics", 0, MOE_OPT_FLAG, &opt.mixed_numerics, NULL, "accept servers with other rounding than ours", 0, 0},
 	{0},
 };
@@ -98,6 +100,10 @@ static const char *of_servers(void)
 		return "--busy-poll";
 	if (opt.presum)
 		return "--presum";
+	if (opt.degrade)
+		return "--degrade";
+	if (opt.hedge > 0)
+		return "--hedge";
 	return opt.mixed_numerics ? "--mixed-numerics" : NULL;
 }
 

@@ -44,6 +44,8 @@ int route_config(const char *shards, const struct route_options *o, struct moe_l
 		.n_connect = o->connect.n,
 		.presum = o->presum,
 		.mixed_numerics = o->mixed_numerics,
+		.degrade = o->degrade,
+		.hedge = o->hedge / 100,
 		.transport = (enum moe_transport)moe_transport_parse(o->transport),
 		.busy_poll = (int)o->busy_poll,
 		.timeout = o->timeout,

@@ -1,6 +1,7 @@
 /* -p: one prompt, its continuation on stdout as it comes. */
 #include <string.h>
 
+#include "base/log.h"
 #include "client.h"
 
 struct talk {
@@ -26,6 +27,8 @@ static int on_event(struct route_client *c, const struct moe_event *ev)
 	if (ev->kind == MOE_EV_DONE) {
 		moe_text_out_end(t->text, &t->fresh, &stopped, NULL);
 		t->finish = ev->finish;
+		if (ev->degraded)
+			moe_log(MOE_WARN, "experts were left out that no server could compute: the text is not what the model says");
 		if (ev->err)
 			t->err = *ev->err;
 		t->done = true;

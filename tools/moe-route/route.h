@@ -18,8 +18,8 @@ struct route_options {
 	enum moe_load load;          /* by weights */
 	int64_t micro_batches, micro_batch;
 	uint64_t kv_memory, device_memory, link_bandwidth;
-	double timeout, temperature, top_p, min_p, resident;
-	bool exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+	double timeout, temperature, top_p, min_p, resident, hedge;
+	bool degrade, exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
 /* What a request has when it says nothing itself. */
