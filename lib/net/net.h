@@ -229,6 +229,9 @@ struct moe_server_config {
 	 * thread, must not wait; NULL: it does not stand by.  An error is told to who asked. */
 	int (*take)(void *ctx, const uint8_t *want, struct moe_err *e);
 	void (*event)(void *ctx, uint64_t epoch, enum moe_hold_event what, const char *words); /* may be NULL */
+	/* For a watchdog: called by the server's thread about every alive_every seconds while its loop goes round; NULL: never. */
+	void (*alive)(void *ctx);
+	double alive_every;
 	void *ctx;
 	struct moe_watch *watch;     /* where it counts, or NULL */
 };

@@ -266,6 +266,22 @@ static int poll_sockets(struct moe_server *s, int ms, bool *told, struct moe_err
 	return items[0].revents ? receive_all(s, e) : 0;
 }
 
+static int alive_ms(const struct moe_server *s)
+{
+	return s->c.alive_every < 1e6 ? (int)(s->c.alive_every * 1e3) + 1 : 1000000000;
+}
+
+/* The loop has come round again. */
+static void say_alive(struct moe_server *s)
+{
+	uint64_t now = s->c.alive ? moe_now_ns() : 0;
+
+	if (!s->c.alive || (s->alive && (double)(now - s->alive) < s->c.alive_every * 1e9))
+		return;
+	s->alive = now;
+	s->c.alive(s->c.ctx);
+}
+
 /* Until there is something to compute, or the server was told to stop. */
 static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
 {
@@ -276,7 +292,7 @@ static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
 		return 0;
 	if (!busy)
 		busy = !server_lanes_park(s);
-	rc = poll_sockets(s, busy ? 0 : -1, told, e);
+	rc = poll_sockets(s, busy ? 0 : s->c.alive ? alive_ms(s) : -1, told, e);
 	server_lanes_unpark(s);
 	return rc;
 }
@@ -304,6 +320,7 @@ int moe_server_run(struct moe_server *s, struct moe_err *e)
 
 		if (rc)
 			return rc;
+		say_alive(s);
 		if (told)
 			return drain(s, e);
 		lanes_receive(s);

@@ -26,6 +26,7 @@ struct moe_server {
 	struct lanes lanes;
 	struct spin spin;
 	uint64_t polled;         /* moe_now_ns() when the sockets were looked at */
+	uint64_t alive;          /* moe_now_ns() when it was last told that the loop goes round */
 	bool draining;
 	/* Copies of what came unaligned or narrow, and outputs before they are summed up or rounded. */
 	float *x, *weight, *y;

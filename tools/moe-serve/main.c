@@ -96,6 +96,7 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "%s", e.msg);
 	if (!moe_load_parse(opt.weights, &opt.load))
 		return moe_usage(&tool, "--weights: '%s' is neither map, read, lock nor copy", opt.weights);
+	notify_open();
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {
 		rc = serve(&plan, &e);

@@ -39,6 +39,7 @@ static void on_signal(int sig)
 	if (seen && quit_at_once)
 		_exit(128 + sig);
 	seen = 1;
+	notify("STOPPING=1\nSTATUS=answering what was received");
 	moe_server_stop(stop_this);
 }
 
@@ -136,6 +137,17 @@ static int open_compute(struct one *o, struct moe_err *e)
 	return rc;
 }
 
+/* The loop goes round: told to the supervisor, or to the service manager. */
+static void alive(void *ctx)
+{
+	const struct one *o = ctx;
+
+	if (o->p->beats)
+		o->p->beats[o->rank - o->p->first] = moe_now_ns();
+	else
+		notify("WATCHDOG=1");
+}
+
 static int open_server(struct one *o, struct moe_err *e)
 {
 	const struct plan *p = o->p;
@@ -143,7 +155,8 @@ static int open_server(struct one *o, struct moe_err *e)
 	struct moe_server_config c = {
 		.bind = bind, .advertise = p->o.advertise, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
 		.hold = {.epoch = p->identity.epoch, .has = o->has, .experts = o->local}, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
-		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll,
+		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll, .alive = p->watchdog > 0 ? alive : NULL,
+		.alive_every = p->watchdog / 4, .ctx = o,
 	};
 	int rc = bind ? moe_server_new(&c, &o->server, e) : e->code;
 

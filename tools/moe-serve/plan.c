@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -92,6 +93,22 @@ static int identify(struct plan *p, struct moe_err *e)
 	return 0;
 }
 
+/* Under a watchdog children say through shared memory that they are alive. */
+static int share_beats(struct plan *p, struct moe_err *e)
+{
+	size_t bytes = (size_t)(p->last - p->first + 1) * sizeof *p->beats;
+	void *at;
+
+	p->watchdog = notify_watchdog();
+	if (!p->watchdog || !p->supervise)
+		return 0;
+	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (at == MAP_FAILED)
+		return moe_fail_errno(e, "memory that children share");
+	p->beats = at;
+	return 0;
+}
+
 int plan_open(const struct options *o, const char *shards, struct plan *out, struct moe_err *e)
 {
 	int rc;
@@ -115,6 +132,8 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 		rc = check_memory(out, e);
 	if (!rc)
 		rc = identify(out, e);
+	if (!rc)
+		rc = share_beats(out, e);
 	if (rc)
 		plan_close(out);
 	return rc;
@@ -124,7 +143,10 @@ void plan_close(struct plan *p)
 {
 	moe_source_close(p->source);
 	moe_nodes_free(&p->nodes);
+	if (p->beats)
+		munmap(p->beats, (size_t)(p->last - p->first + 1) * sizeof *p->beats);
 	p->source = NULL;
+	p->beats = NULL;
 }
 
 char *plan_endpoint(const struct plan *p, int rank, struct moe_err *e)

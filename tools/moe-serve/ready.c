@@ -1,9 +1,6 @@
-/* Saying that all servers can be reached: the ready file, and systemd's notification. */
-#include <stddef.h>
+/* Saying that all servers can be reached: the ready file, and a word to the service manager. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -66,34 +63,12 @@ static int write_file(const char *path, const char *const *endpoints, int n, str
 	return rc;
 }
 
-/* sd_notify(3), which is one datagram.  Whoever does not listen is not our concern. */
-static void notify(void)
-{
-	static const char words[] = "READY=1";
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	size_t n = path ? strlen(path) : 0;
-	int fd;
-
-	if (n < 2 || n >= sizeof to.sun_path || (path[0] != '/' && path[0] != '@'))
-		return;
-	memcpy(to.sun_path, path, n);
-	if (path[0] == '@')
-		to.sun_path[0] = 0;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	sendto(fd, words, sizeof words - 1, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&to,
-	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
-	close(fd);
-}
-
 int ready_tell(const char *path, const char *const *endpoints, int n, struct moe_err *e)
 {
 	int rc = path ? write_file(path, endpoints, n, e) : 0;
 
 	if (!rc)
-		notify();
+		notify_ready(n);
 	return rc;
 }
 

@@ -39,6 +39,9 @@ struct plan {
 	const char *device;          /* in effect: "cpu", "cuda", "cuda:N"; NULL: the host's processor, in its own memory */
 	int gpus;                    /* of this host, where "cuda" or "auto" was asked for */
 	bool must_bind;              /* it was asked for by name: a server that cannot be bound fails */
+	double watchdog;             /* seconds within which the service manager wants to hear of us; 0: it does not */
+	_Atomic uint64_t *beats;     /* [last - first + 1] when each child's loop went round last (moe_now_ns, 0: it does not yet), shared
+	                              * with them; NULL: no watchdog, or no children */
 };
 
 /* plan.c */
@@ -85,10 +88,21 @@ int serve_one(const struct plan *p, int rank, bool quit_twice, ready_fn *ready, 
 /* supervise.c */
 int supervise(const struct plan *p, struct moe_err *e);
 
+/* notify.c */
+/* Look for the service manager; nothing below does anything before. */
+void notify_open(void);
+/* In a child: its supervisor speaks for it. */
+void notify_close(void);
+/* Tell it these lines, as sd_notify(3) defines them; also in a signal handler. */
+void notify(const char *lines);
+void notify_ready(int servers);
+/* The seconds of WATCHDOG_USEC, or 0. */
+double notify_watchdog(void);
+
 /* ready.c */
 /* Refuse a --ready-file that is there and is not one; remove one that an earlier run left. */
 int ready_file_check(const char *path, struct moe_err *e);
-/* Tell the world: write the ready file (if any) and answer $NOTIFY_SOCKET (if set). */
+/* Tell the world: write the ready file (if any), and notify_ready. */
 int ready_tell(const char *path, const char *const *endpoints, int n, struct moe_err *e);
 void ready_file_remove(const char *path);
 

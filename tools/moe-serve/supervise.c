@@ -77,6 +77,7 @@ static void run_child(struct supervisor *s, int i, pid_t parent)
 	int rc;
 
 	tie_to_parent(parent);
+	notify_close();
 	close(s->signals);
 	close(s->reports);
 	signal(SIGINT, SIG_IGN);
@@ -102,6 +103,7 @@ static void stop(struct supervisor *s)
 	if (s->kill_at)
 		return;
 	s->kill_at = moe_now_ns() + DRAIN_NS;
+	notify("STOPPING=1\nSTATUS=waiting for servers to answer what they received");
 	signal_children(s, SIGTERM);
 }
 
@@ -183,6 +185,8 @@ static void gone(struct supervisor *s, int i, int status)
 	if (!s->kill_at || c->why || (WIFEXITED(status) && WEXITSTATUS(status)))
 		fail(s, &e);
 	c->pid = 0;
+	if (s->p->beats)
+		s->p->beats[i] = 0;
 	s->running--;
 }
 
@@ -216,12 +220,27 @@ static void take_signals(struct supervisor *s)
 	}
 }
 
+/* While the loop of every server goes round, the service manager hears so; else it stops hearing of us, and restarts us. */
+static void beat(const struct supervisor *s)
+{
+	uint64_t now = moe_now_ns(), late = (uint64_t)(s->p->watchdog * 0.5e9);
+
+	for (int i = 0; s->p->beats && i < s->n; i++) {
+		uint64_t last = s->p->beats[i];
+
+		if (last && now > last && now - last > late)
+			return;
+	}
+	if (s->p->beats)
+		notify("WATCHDOG=1");
+}
+
 static int patience_ms(const struct supervisor *s)
 {
 	uint64_t now = moe_now_ns();
 
 	if (!s->kill_at)
-		return -1;
+		return s->p->beats ? (int)(s->p->watchdog * 250) + 1 : -1;
 	return now >= s->kill_at ? 1000 : (int)((s->kill_at - now) / 1000000) + 1;
 }
 
@@ -234,6 +253,7 @@ static void watch(struct supervisor *s)
 		poll(fds, 2, patience_ms(s));
 		take_reports(s);
 		take_signals(s);
+		beat(s);
 		if (s->kill_at && moe_now_ns() >= s->kill_at)
 			signal_children(s, SIGKILL);
 	}
