@@ -51,5 +51,9 @@ void moe_index_free(struct moe_index *x);
 /* Bytes of memory this process may still use: the least of what is available in the system, its
  * cgroup's limit (v1 or v2) and RLIMIT_AS. */
 size_t moe_memory_available(void);
+/* Bytes of memory that this process may have in all: the least of what the system has and its cgroup's limit (v1 or v2). */
+uint64_t moe_memory_limit(void);
+/* Bytes of memory that this process has now (RSS); *own (may be NULL): of these, what is neither a file's nor shared.  0: not known. */
+uint64_t moe_memory_used(uint64_t *own);
 
 #endif

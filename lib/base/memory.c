@@ -67,32 +67,42 @@ static uint64_t group_left(const char *dir, const struct cgroup_names *names)
 	return limit > used ? limit - used : 0;
 }
 
-/* The least that a group or one of its parents leaves.  Inside a container `path` may be the host's name for the
- * group; then only the root exists here, and it is the container's. */
-static uint64_t groups_left(const char *path, const struct cgroup_names *names)
+static uint64_t group_limit(const char *dir, const struct cgroup_names *names)
+{
+	uint64_t limit;
+
+	return number_in(dir, names->limit, &limit) ? limit : UINT64_MAX;
+}
+
+/* What is asked of a group: what it leaves, or its limit; UINT64_MAX: it has none. */
+typedef uint64_t group_fn(const char *dir, const struct cgroup_names *names);
+
+/* The least of a group and its parents.  Inside a container `path` may be the host's name for the group; then only the root exists
+ * here, and it is the container's. */
+static uint64_t least_of_groups(const char *path, const struct cgroup_names *names, group_fn *ask)
 {
 	char *dir = moe_sprintf(NULL, "%s%s", names->root, path);
 	size_t root = strlen(names->root);
-	uint64_t left = UINT64_MAX;
+	uint64_t least = UINT64_MAX;
 
 	while (dir) {
-		uint64_t here = group_left(dir, names);
+		uint64_t here = ask(dir, names);
 		char *slash = strrchr(dir, '/');
 
-		if (here < left)
-			left = here;
+		if (here < least)
+			least = here;
 		if (strlen(dir) <= root)
 			break;
 		*slash = 0;
 	}
 	free(dir);
-	return left;
+	return least;
 }
 
-static uint64_t cgroup_left(void)
+static uint64_t cgroup_least(group_fn *ask)
 {
 	char *text = slurp("/proc/self/cgroup"), *save = NULL;
-	uint64_t left = UINT64_MAX;
+	uint64_t least = UINT64_MAX;
 
 	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save)) {
 		char *kind = strchr(line, ':'), *path = kind ? strchr(kind + 1, ':') : NULL;
@@ -103,14 +113,14 @@ static uint64_t cgroup_left(void)
 		*path++ = 0;
 		kind++;
 		if (*kind == 0)
-			here = groups_left(path, &v2);
+			here = least_of_groups(path, &v2, ask);
 		else if (strcmp(kind, "memory") == 0)
-			here = groups_left(path, &v1);
-		if (here < left)
-			left = here;
+			here = least_of_groups(path, &v1, ask);
+		if (here < least)
+			least = here;
 	}
 	free(text);
-	return left;
+	return least;
 }
 
 static uint64_t system_left(void)
@@ -126,25 +136,53 @@ static uint64_t system_left(void)
 	return sysinfo(&info) == 0 ? (uint64_t)info.freeram * info.mem_unit : UINT64_MAX;
 }
 
+uint64_t moe_memory_limit(void)
+{
+	struct sysinfo info;
+	uint64_t group = cgroup_least(group_limit), all = UINT64_MAX;
+
+	if (sysinfo(&info) == 0)
+		all = (uint64_t)info.totalram * info.mem_unit;
+	return group < all ? group : all;
+}
+
+/* The first numbers of /proc/self/statm: pages mapped, resident, and of these shared. */
+static bool pages_of_process(uint64_t *mapped, uint64_t *resident, uint64_t *shared)
+{
+	char *text = slurp("/proc/self/statm");
+	bool ok = text && sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64, mapped, resident, shared) == 3;
+
+	free(text);
+	return ok;
+}
+
+uint64_t moe_memory_used(uint64_t *own)
+{
+	uint64_t mapped, resident = 0, shared = 0, page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	if (!pages_of_process(&mapped, &resident, &shared))
+		resident = shared = 0;
+	if (own)
+		*own = (resident - shared) * page;
+	return resident * page;
+}
+
 static uint64_t address_space_left(void)
 {
 	struct rlimit limit;
-	char *text;
-	uint64_t pages = 0, used;
+	uint64_t pages, resident, shared, used;
 
 	if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
 		return UINT64_MAX;
-	text = slurp("/proc/self/statm");
-	if (text)
-		sscanf(text, "%" SCNu64, &pages);
-	free(text);
+	if (!pages_of_process(&pages, &resident, &shared))
+		pages = 0;
 	used = pages * (uint64_t)sysconf(_SC_PAGESIZE);
 	return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
 }
 
 size_t moe_memory_available(void)
 {
-	uint64_t left = system_left(), group = cgroup_left(), space = address_space_left();
+	uint64_t left = system_left(), group = cgroup_least(group_left), space = address_space_left();
 
 	if (group < left)
 		left = group;

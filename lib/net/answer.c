@@ -7,7 +7,7 @@
 #include "net/server.h"
 #include "net/states.h"
 
-static void send_message(struct moe_server *s, struct message *m, const struct peer *to)
+void answer_send(struct moe_server *s, struct message *m, const struct peer *to)
 {
 	uint64_t bytes = message_bytes(m);
 	bool shared = m->lane != NULL;
@@ -36,47 +36,26 @@ static void send_error(struct moe_server *s, const struct pending *p, uint64_t i
 
 	memcpy(w.text, why->msg, strnlen(why->msg, sizeof w.text - 1));
 	if (message_add(&m, header, wire_put_error(&w, header), NULL, NULL) == 0)
-		send_message(s, &m, &p->from);
+		answer_send(s, &m, &p->from);
 }
 
 /* ---- what was received ---- */
 
-static int welcome(struct moe_server *s, const struct wire_frame *frames, int n, const struct peer *to, struct moe_err *e)
+/* A request says which epoch its client uses only when nothing else has: the last ones of the epoch before may come late. */
+static void hear_request(struct moe_server *s, const struct pending *p)
 {
-	unsigned char header[WIRE_HEADER_MAX];
-	struct message m = {.n = 0};
-	struct wire_hello hello;
-	void *list;
-	int rc = wire_get_hello(frames, n, &hello, e);
+	struct known *k = peers_hear(&s->peers, &p->from, p->received_ns);
 
-	if (rc)
-		return rc;
-	if (s->draining)
-		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
-	hello = (struct wire_hello){
-		.version_min = WIRE_VERSION, .version_max = WIRE_VERSION, .identity = s->c.identity,
-		.hidden = (uint32_t)s->c.model->hidden, .layers = (uint32_t)s->c.model->n_layers,
-		.max_rows = (uint32_t)s->c.max_rows, .rank = (uint32_t)s->c.rank, .credits = (uint32_t)s->c.credits,
-		.instance = s->instance, .max_bytes = s->max_request, .held = s->held,
-		.shm = s->lanes.none.code ? 0 : LANE_VERSION,
-	};
-	rc = message_add(&m, header, wire_put_hello(WIRE_WELCOME, &hello, header), NULL, e);
-	if (!rc)
-		rc = message_add(&m, NULL, wire_held_bytes(s->held), &list, e);
-	if (!rc) {
-		wire_put_held(s->c.model, s->c.hold.has, list);
-		send_message(s, &m, to);
-	}
-	message_drop(&m);
-	return rc;
+	if (!k->epoch)
+		k->epoch = p->q.epoch;
 }
 
 static int enqueue(struct moe_server *s, struct pending *p, const struct wire_frame *frames, bool *stale,
                    struct moe_err *e)
 {
+	const struct moe_hold *asked = holds_of(s, wire_request_epoch(&frames[0])), *by = asked ? asked : holds_newest(s);
 	const struct wire_limits limits = {
-		.model = s->c.model, .has = s->c.hold.has, .max_rows = s->c.max_rows, .epoch = s->c.identity.epoch,
-		.instance = s->instance,
+		.model = s->c.model, .has = by->has, .max_rows = s->c.max_rows, .epoch = by->epoch, .instance = s->instance,
 	};
 	int rc = wire_get_request(frames, p->m.n, &limits, &p->q, stale, e);
 
@@ -85,6 +64,8 @@ static int enqueue(struct moe_server *s, struct pending *p, const struct wire_fr
 	if (s->draining)
 		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
 	p->received_ns = moe_now_ns();
+	if (!p->m.lane)
+		hear_request(s, p);
 	return queue_add(&s->queue, p, e);
 }
 
@@ -99,22 +80,24 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 		return moe_fail(e, MOE_E_INPUT, "message of more than %d frames", WIRE_MAX_FRAMES);
 	if (wire_head(frames, p->m.n, head, e))
 		return e->code;
+	if (head->kind != WIRE_REQUEST && p->m.lane)
+		return moe_fail(e, MOE_E_INPUT, "shared memory is for REQUEST alone");
 	switch (head->kind) {
 	case WIRE_HELLO:
-		if (p->m.lane)
-			break;
-		return welcome(s, frames, p->m.n, &p->from, e);
+		return welcome_answer(s, frames, p->m.n, &p->from, e);
 	case WIRE_REQUEST:
 		return enqueue(s, p, frames, stale, e);
 	case WIRE_PING:
+		return health_ping(s, frames, p->m.n, &p->from, e);
 	case WIRE_TAKE:
+		return health_take(s, frames, p->m.n, &p->from, e);
 	case WIRE_WELCOME:
 	case WIRE_REPLY:
 	case WIRE_ERROR:
 	case WIRE_PONG:
 		break;
 	}
-	return moe_fail(e, MOE_E_INPUT, "a server takes HELLO and REQUEST");
+	return moe_fail(e, MOE_E_INPUT, "a server takes HELLO, REQUEST, PING and TAKE");
 }
 
 void answer_received(struct moe_server *s, struct pending *p)
@@ -147,7 +130,8 @@ int answer_scratch(struct moe_server *s, struct moe_err *e)
 	s->row = moe_calloc(pairs, sizeof *s->row, "server's pairs", e);
 	s->weight = moe_calloc(pairs, sizeof *s->weight, "server's pairs", e);
 	s->met = moe_calloc(rows, 1, "server's rows", e);
-	return s->x && s->expert && s->row && s->weight && s->met ? 0 : MOE_E_NOMEM;
+	s->want = moe_calloc((size_t)s->c.model->n_layers, (size_t)moe_model_max_experts(s->c.model), "list of experts", e);
+	return s->x && s->expert && s->row && s->weight && s->met && s->want ? 0 : MOE_E_NOMEM;
 }
 
 void answer_scratch_free(struct moe_server *s)
@@ -157,6 +141,7 @@ void answer_scratch_free(struct moe_server *s)
 	free(s->row);
 	free(s->weight);
 	free(s->met);
+	free(s->want);
 	free(s->y);
 }
 
@@ -203,6 +188,7 @@ static void sum_up(const struct moe_pairs *p, int hidden, uint8_t *met, float *y
 /* The gated outputs go straight into the answer when it is f32 and wants all of them, else through scratch. */
 static int compute(struct moe_server *s, const struct wire_request *q, void *y, struct moe_err *e)
 {
+	const struct moe_hold *by = holds_of(s, q->epoch);
 	bool sums = q->flags & WIRE_PRESUM, direct = !sums && q->type == MOE_WIRE_F32;
 	struct moe_pairs pairs = {
 		.layer = (int)q->layer, .rows = (int)q->rows, .n = (int)q->pairs,
@@ -213,12 +199,14 @@ static int compute(struct moe_server *s, const struct wire_request *q, void *y, 
 	};
 	int rc;
 
+	if (!by)
+		return moe_fail(e, MOE_E_PEER, "epoch %llu is not held here any more", (unsigned long long)q->epoch);
 	if (!direct && !s->y)
 		s->y = moe_aligned(s->max_reply, "server's outputs", e);
 	if (!direct && !s->y)
 		return MOE_E_NOMEM;
 	pairs.y = direct ? y : s->y;
-	rc = moe_experts_local_pairs(s->c.hold.experts, &pairs, e);
+	rc = moe_experts_local_pairs(by->experts, &pairs, e);
 	if (rc || direct)
 		return rc;
 	if (sums) /* the rows of x are not needed any more */
@@ -252,10 +240,19 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 		s->rows += q->rows;
 		s->pairs += q->pairs;
 		s->shm_batches += m.lane != NULL;
-		send_message(s, &m, &p->from);
+		recent_add(&s->queue_times, a.queue_ns);
+		recent_add(&s->compute_times, a.compute_ns);
+		answer_send(s, &m, &p->from);
 	}
 	message_drop(&m);
 	return rc;
+}
+
+void answer_refuse(struct moe_server *s, struct pending *p, uint32_t flags, const struct moe_err *why)
+{
+	s->refused++;
+	send_error(s, p, p->q.id, flags, why);
+	queue_remove(&s->queue, p);
 }
 
 void answer_request(struct moe_server *s, struct pending *p)
@@ -268,9 +265,8 @@ void answer_request(struct moe_server *s, struct pending *p)
 		rc = moe_fail(&e, MOE_E_TIMEOUT, "its time was over before its turn came");
 	else
 		rc = reply(s, p, now, &e);
-	if (rc) {
-		s->refused++;
-		send_error(s, p, p->q.id, 0, &e);
-	}
-	queue_remove(&s->queue, p);
+	if (rc)
+		answer_refuse(s, p, 0, &e);
+	else
+		queue_remove(&s->queue, p);
 }

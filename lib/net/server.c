@@ -21,6 +21,8 @@
 #define QUEUE_LARGEST 4
 /* While requests come through shared memory without a pause, sockets are looked at this often. */
 #define POLL_EVERY_NS 1000000u
+/* What goes by the clock (silent clients, offers, memory) is looked at this often. */
+#define TICK_MS 100
 
 /* ---- memory ---- */
 
@@ -148,13 +150,15 @@ static int set_up(struct moe_server *s, struct moe_err *e)
 	s->queue.credits = s->c.credits;
 	/* A request is its rows and three lists, each of which may be as large as a frame may be; rows dominate. */
 	s->queue.max_bytes = 2 * QUEUE_LARGEST * (uint64_t)s->max_request;
-	s->held = wire_count_held(s->c.model, s->c.hold.has);
+	s->memory_limit = moe_memory_limit();
 	if (getrandom(&s->instance, sizeof s->instance, 0) != sizeof s->instance)
 		return moe_fail_errno(e, "random number");
 	s->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->stop < 0)
 		return moe_fail_errno(e, "eventfd");
-	rc = answer_scratch(s, e);
+	rc = holds_open(s, e);
+	if (!rc)
+		rc = answer_scratch(s, e);
 	if (!rc)
 		rc = bind_socket(s, &to, e);
 	return rc ? rc : name_endpoint(s, e);
@@ -171,14 +175,18 @@ int moe_server_new(const struct moe_server_config *c, struct moe_server **out, s
 	if (!s)
 		return MOE_E_NOMEM;
 	s->c = *c;
-	s->stop = s->lanes.door.fd = -1;
+	s->stop = s->holds.bell = s->lanes.door.fd = -1;
+	s->started = moe_now_ns();
+	pthread_mutex_init(&s->holds.lock, NULL);
 	spin_start(&s->spin, c->busy_poll);
 	rc = set_up(s, e);
-	if (rc)
+	if (rc) {
 		moe_server_free(s);
-	else
-		*out = s;
-	return rc;
+		return rc;
+	}
+	s->holds.v[s->holds.n++] = c->hold; /* ours from here on */
+	*out = s;
+	return 0;
 }
 
 void moe_server_free(struct moe_server *s)
@@ -197,6 +205,8 @@ void moe_server_free(struct moe_server *s)
 		zmq_ctx_term(s->ctx);
 	if (s->stop >= 0)
 		close(s->stop);
+	holds_close(s);
+	pthread_mutex_destroy(&s->holds.lock);
 	answer_scratch_free(s);
 	free(s->endpoint);
 	free(s);
@@ -217,7 +227,7 @@ struct moe_server_stats moe_server_stats(const struct moe_server *s)
 	return (struct moe_server_stats){
 		.batches = s->batches, .rows = s->rows, .pairs = s->pairs, .refused = s->refused, .bytes_in = s->bytes_in,
 		.bytes_out = s->bytes_out, .shm_batches = s->shm_batches, .shm_bytes_in = s->shm_bytes_in,
-		.shm_bytes_out = s->shm_bytes_out,
+		.shm_bytes_out = s->shm_bytes_out, .clients = s->clients, .shed = s->shed,
 	};
 }
 
@@ -251,10 +261,10 @@ static int receive_all(struct moe_server *s, struct moe_err *e)
 /* Look at all sockets, and take what they have.  *told: whether moe_server_stop was called. */
 static int poll_sockets(struct moe_server *s, int ms, bool *told, struct moe_err *e)
 {
-	zmq_pollitem_t items[2 + LANES_ITEMS] = {
-		{.socket = s->socket, .events = ZMQ_POLLIN}, {.fd = s->stop, .events = ZMQ_POLLIN},
+	zmq_pollitem_t items[3 + LANES_ITEMS] = {
+		{.socket = s->socket, .events = ZMQ_POLLIN}, {.fd = s->stop, .events = ZMQ_POLLIN}, {.fd = s->holds.bell, .events = ZMQ_POLLIN},
 	};
-	int n = 2 + lanes_list(s, items + 2), rc = zmq_poll(items, n, ms);
+	int n = 3 + lanes_list(s, items + 3), rc = zmq_poll(items, n, ms);
 
 	if (rc < 0 && errno != EINTR)
 		return moe_fail(e, MOE_E_IO, "%s: waiting: %s", s->endpoint, zmq_strerror(errno));
@@ -262,13 +272,17 @@ static int poll_sockets(struct moe_server *s, int ms, bool *told, struct moe_err
 	if (rc < 0)
 		return 0;
 	*told = items[1].revents;
-	lanes_attend(s, items + 2);
+	if (items[2].revents)
+		holds_attend(s);
+	lanes_attend(s, items + 3);
 	return items[0].revents ? receive_all(s, e) : 0;
 }
 
-static int alive_ms(const struct moe_server *s)
+static int sleep_ms(const struct moe_server *s)
 {
-	return s->c.alive_every < 1e6 ? (int)(s->c.alive_every * 1e3) + 1 : 1000000000;
+	bool sooner = s->c.alive && s->c.alive_every * 1e3 < TICK_MS;
+
+	return sooner ? (int)(s->c.alive_every * 1e3) + 1 : TICK_MS;
 }
 
 /* The loop has come round again. */
@@ -282,7 +296,18 @@ static void say_alive(struct moe_server *s)
 	s->c.alive(s->c.ctx);
 }
 
-/* Until there is something to compute, or the server was told to stop. */
+/* What goes by the clock. */
+static void tick(struct moe_server *s)
+{
+	holds_settle(s, s->polled);
+	if (s->polled - s->ticked < TICK_MS * 1000000u)
+		return;
+	s->ticked = s->polled;
+	peers_forget(&s->peers, s->polled);
+	s->clients = (uint64_t)s->peers.n;
+}
+
+/* Until there is something to compute, or the server was told to stop, or for a while. */
 static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
 {
 	bool busy = s->queue.length || spin_until(&s->spin, server_lanes_ready, s);
@@ -292,8 +317,10 @@ static int wait_for_work(struct moe_server *s, bool *told, struct moe_err *e)
 		return 0;
 	if (!busy)
 		busy = !server_lanes_park(s);
-	rc = poll_sockets(s, busy ? 0 : s->c.alive ? alive_ms(s) : -1, told, e);
+	rc = poll_sockets(s, busy ? 0 : sleep_ms(s), told, e);
 	server_lanes_unpark(s);
+	if (!rc)
+		tick(s);
 	return rc;
 }
 
@@ -305,10 +332,13 @@ static int drain(struct moe_server *s, struct moe_err *e)
 
 	lanes_receive(s);
 	s->draining = true;
-	while ((p = queue_next(&s->queue)))
+	welcome_all(s);
+	while (!rc && (p = queue_next(&s->queue))) {
 		answer_request(s, p);
-	lanes_receive(s);
-	return rc ? rc : receive_all(s, e);
+		lanes_receive(s);
+		rc = receive_all(s, e);
+	}
+	return rc;
 }
 
 int moe_server_run(struct moe_server *s, struct moe_err *e)

@@ -1,4 +1,5 @@
-/* The server's own fields, shared by what opens and runs it (server.c) and what answers (answer.c). */
+/* The server's own fields, shared by what opens and runs it (server.c), what greets (welcome.c), answers (answer.c), tells how it is
+ * (health.c) and keeps the sets of experts (holds.c). */
 #ifndef MOE_NET_SERVER_H
 #define MOE_NET_SERVER_H
 
@@ -6,8 +7,11 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "net/holds.h"
 #include "net/net.h"
+#include "net/peers.h"
 #include "net/queue.h"
+#include "net/recent.h"
 #include "net/server_lanes.h"
 #include "net/spin.h"
 
@@ -19,20 +23,24 @@ struct moe_server {
 	ino_t file_ino;
 	void *ctx, *socket;
 	int stop;                /* an eventfd: may be written from a signal handler */
-	uint64_t instance;
-	uint32_t held;
+	uint64_t instance, started;
+	uint64_t memory_limit;
 	size_t max_request, max_reply;
+	struct holds holds;
+	struct peers peers;
 	struct queue queue;
+	struct recent queue_times, compute_times;
 	struct lanes lanes;
 	struct spin spin;
-	uint64_t polled;         /* moe_now_ns() when the sockets were looked at */
+	uint64_t polled, ticked; /* moe_now_ns() when the sockets, and what goes by the clock, were looked at */
 	uint64_t alive;          /* moe_now_ns() when it was last told that the loop goes round */
 	bool draining;
 	/* Copies of what came unaligned or narrow, and outputs before they are summed up or rounded. */
 	float *x, *weight, *y;
 	int32_t *expert, *row;
 	uint8_t *met;
-	_Atomic uint64_t batches, rows, pairs, refused, bytes_in, bytes_out, shm_batches, shm_bytes_in, shm_bytes_out;
+	uint8_t *want;           /* [n_layers * max_experts] of a TAKE */
+	_Atomic uint64_t batches, rows, pairs, refused, bytes_in, bytes_out, shm_batches, shm_bytes_in, shm_bytes_out, clients, shed;
 };
 
 /* answer.c */
@@ -40,8 +48,25 @@ struct moe_server {
 void answer_received(struct moe_server *s, struct pending *p);
 /* Compute a queued request and answer it. */
 void answer_request(struct moe_server *s, struct pending *p);
+/* Answer a queued request with an error, and give its place back. */
+void answer_refuse(struct moe_server *s, struct pending *p, uint32_t flags, const struct moe_err *why);
+/* Send and count.  Takes the message's parts over. */
+void answer_send(struct moe_server *s, struct message *m, const struct peer *to);
 /* Scratch for messages of max_rows. */
 int answer_scratch(struct moe_server *s, struct moe_err *e);
 void answer_scratch_free(struct moe_server *s);
+
+/* welcome.c */
+int welcome_send(struct moe_server *s, const struct moe_hold *hold, const struct peer *to, struct moe_err *e);
+/* Answer a HELLO: with the hold of the epoch that it names, and then with the newest, if that is another. */
+int welcome_answer(struct moe_server *s, const struct wire_frame *frames, int n, const struct peer *from, struct moe_err *e);
+/* Tell all clients of the newest hold, and of flags that have changed. */
+void welcome_all(struct moe_server *s);
+
+/* health.c */
+/* All but `at`, `code` and `why`. */
+void health_status(struct moe_server *s, struct moe_status *out);
+int health_ping(struct moe_server *s, const struct wire_frame *frames, int n, const struct peer *from, struct moe_err *e);
+int health_take(struct moe_server *s, const struct wire_frame *frames, int n, const struct peer *from, struct moe_err *e);
 
 #endif

@@ -5,24 +5,22 @@
 #include "base/mem.h"
 #include "net/bytes.h"
 #include "net/states.h"
+#include "net/wire_parts.h"
 
 /* Arrays (rows, weights, hidden states) go out as they lie in memory. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays on the wire are little-endian, and so must hosts be");
 
 #define MAGIC 0x57454f4du /* "MOEW" */
-#define FINGERPRINT 32
 
 /* Bytes of the fixed part of each kind's header. */
-enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64, ERROR_BYTES = 32, PING_BYTES = 32,
-       PONG_BYTES = 240, TAKE_BYTES = 40 };
+enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64, ERROR_BYTES = 32 };
 
 /* Extensions: u16 type, u16 zero, u32 length, then the bytes, padded to a multiple of 8. */
-enum { EXT_HEAD = 8, EXT_NUMERICS = 1, EXT_TEXT = 2, EXT_SHM = 3 };
+#define EXT_HEAD 8
 
 /* ---- fixed fields ---- */
 
-/* The common start of `bytes` bytes of header, all else zero.  Returns bytes. */
-static size_t put_head(unsigned char *p, size_t bytes, enum wire_kind kind, uint32_t flags, uint64_t id)
+size_t wire_put_head(unsigned char *p, size_t bytes, enum wire_kind kind, uint32_t flags, uint64_t id)
 {
 	memset(p, 0, bytes);
 	put32(p, MAGIC);
@@ -59,10 +57,8 @@ int wire_head(const struct wire_frame *f, int n, struct wire_head *out, struct m
 	return 0;
 }
 
-/* The header of a message that must be of this kind, with `bytes` of fixed fields, `frames` frames and none but these
- * flags. */
-static int open_message(const struct wire_frame *f, int n, enum wire_kind kind, size_t bytes, int frames, uint32_t flags,
-                        struct wire_head *head, struct moe_err *e)
+int wire_open(const struct wire_frame *f, int n, enum wire_kind kind, size_t bytes, int frames, uint32_t flags,
+              struct wire_head *head, struct moe_err *e)
 {
 	int rc = wire_head(f, n, head, e);
 
@@ -81,8 +77,7 @@ static int open_message(const struct wire_frame *f, int n, enum wire_kind kind, 
 
 /* ---- extensions ---- */
 
-/* Append an extension to a header of `at` bytes; returns the new length and corrects the header's own. */
-static size_t put_ext(unsigned char *p, size_t at, int type, const void *data, size_t len)
+size_t wire_put_ext(unsigned char *p, size_t at, int type, const void *data, size_t len)
 {
 	size_t padded = (len + 7) & ~(size_t)7;
 
@@ -95,9 +90,7 @@ static size_t put_ext(unsigned char *p, size_t at, int type, const void *data, s
 	return at;
 }
 
-/* Walk the extensions after `at`; the text of the first of this type goes to out, cut at cap - 1; unknown ones are
- * skipped.  Control characters become '?': the words end up on somebody's terminal. */
-static int get_text(const struct wire_frame *f, size_t at, int type, char *out, size_t cap, struct moe_err *e)
+int wire_get_text(const struct wire_frame *f, size_t at, int type, char *out, size_t cap, struct moe_err *e)
 {
 	const unsigned char *p = f->data;
 
@@ -138,12 +131,11 @@ static uint32_t get_number(const struct wire_frame *f, size_t at, int type)
 	return 0;
 }
 
-/* For kinds that have no extension of their own yet. */
-static int skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
+int wire_skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
 {
 	char none[1];
 
-	return get_text(f, at, -1, none, sizeof none, e);
+	return wire_get_text(f, at, -1, none, sizeof none, e);
 }
 
 /* ---- handshake ---- */
@@ -151,7 +143,7 @@ static int skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
 size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header)
 {
 	unsigned char *p = header, number[4];
-	size_t n = put_head(p, HELLO_BYTES, kind, h->flags, 0);
+	size_t n = wire_put_head(p, HELLO_BYTES, kind, h->flags, 0);
 
 	put16(p + 24, h->version_min);
 	put16(p + 26, h->version_max);
@@ -160,26 +152,25 @@ size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *hea
 	put32(p + 36, h->max_rows);
 	put64(p + 40, h->identity.epoch);
 	put64(p + 48, h->identity.numerics);
-	memcpy(p + 56, h->identity.fingerprint, strnlen(h->identity.fingerprint, FINGERPRINT));
+	memcpy(p + 56, h->identity.fingerprint, strnlen(h->identity.fingerprint, WIRE_FINGERPRINT));
 	put32(p + 88, h->rank);
 	put32(p + 92, h->credits);
 	put64(p + 96, h->instance);
 	put64(p + 104, h->max_bytes);
 	put32(p + 112, h->held);
-	n = put_ext(p, n, EXT_NUMERICS, h->identity.numerics_text,
+	n = wire_put_ext(p, n, WIRE_EXT_NUMERICS, h->identity.numerics_text,
 	            strnlen(h->identity.numerics_text, MOE_NUMERICS_TEXT - 1));
 	put32(number, h->shm);
-	return h->shm ? put_ext(p, n, EXT_SHM, number, sizeof number) : n;
+	return h->shm ? wire_put_ext(p, n, WIRE_EXT_SHM, number, sizeof number) : n;
 }
 
-/* 32 hexadecimal digits in lower case: they are shown to people and compared as a string. */
-static int get_fingerprint(const unsigned char *p, char *out, struct moe_err *e)
+int wire_get_fingerprint(const unsigned char *p, char *out, struct moe_err *e)
 {
-	for (int i = 0; i < FINGERPRINT; i++)
+	for (int i = 0; i < WIRE_FINGERPRINT; i++)
 		if (!p[i] || !strchr("0123456789abcdef", p[i]))
-			return moe_fail(e, MOE_E_INPUT, "fingerprint is not %d hexadecimal digits", FINGERPRINT);
-	memcpy(out, p, FINGERPRINT);
-	out[FINGERPRINT] = 0;
+			return moe_fail(e, MOE_E_INPUT, "fingerprint is not %d hexadecimal digits", WIRE_FINGERPRINT);
+	memcpy(out, p, WIRE_FINGERPRINT);
+	out[WIRE_FINGERPRINT] = 0;
 	return 0;
 }
 
@@ -194,8 +185,8 @@ int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, st
 		return rc;
 	if (head.kind == WIRE_WELCOME)
 		kind = WIRE_WELCOME;
-	rc = kind == WIRE_HELLO ? open_message(f, n, kind, HELLO_BYTES, 1, 0, &head, e)
-	                        : open_message(f, n, kind, HELLO_BYTES, 2, WIRE_DRAINING | WIRE_SPARE, &head, e);
+	rc = kind == WIRE_HELLO ? wire_open(f, n, kind, HELLO_BYTES, 1, 0, &head, e)
+	                        : wire_open(f, n, kind, HELLO_BYTES, 2, WIRE_DRAINING | WIRE_SPARE, &head, e);
 	if (rc)
 		return rc;
 	p = f[0].data;
@@ -212,10 +203,10 @@ int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, st
 	out->instance = get64(p + 96);
 	out->max_bytes = get64(p + 104);
 	out->held = get32(p + 112);
-	rc = get_fingerprint(p + 56, out->identity.fingerprint, e);
+	rc = wire_get_fingerprint(p + 56, out->identity.fingerprint, e);
 	if (!rc)
-		rc = get_text(f, HELLO_BYTES, EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
-	out->shm = rc ? 0 : get_number(f, HELLO_BYTES, EXT_SHM);
+		rc = wire_get_text(f, HELLO_BYTES, WIRE_EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
+	out->shm = rc ? 0 : get_number(f, HELLO_BYTES, WIRE_EXT_SHM);
 	return rc;
 }
 
@@ -271,7 +262,7 @@ int wire_get_held(const struct wire_frame *f, uint32_t held, const struct moe_mo
 size_t wire_put_request(const struct wire_request *r, void *header)
 {
 	unsigned char *p = header;
-	size_t n = put_head(p, REQUEST_BYTES, WIRE_REQUEST, r->flags, r->id);
+	size_t n = wire_put_head(p, REQUEST_BYTES, WIRE_REQUEST, r->flags, r->id);
 
 	put64(p + 24, r->epoch);
 	put64(p + 32, r->instance);
@@ -286,9 +277,14 @@ size_t wire_put_request(const struct wire_request *r, void *header)
 	return n;
 }
 
-static int32_t to_i32(uint32_t v)
+int32_t wire_to_i32(uint32_t v)
 {
 	return v <= INT32_MAX ? (int32_t)v : (int32_t)(v - 0x80000000u) + INT32_MIN;
+}
+
+uint64_t wire_request_epoch(const struct wire_frame *header)
+{
+	return header->size >= REQUEST_BYTES ? get64((const unsigned char *)header->data + 24) : 0;
 }
 
 /* The request's numbers against what the server is. */
@@ -360,7 +356,7 @@ int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits
 {
 	struct wire_head head;
 	const unsigned char *p;
-	int rc = open_message(f, n, WIRE_REQUEST, REQUEST_BYTES, WIRE_MAX_FRAMES, WIRE_PRESUM, &head, e);
+	int rc = wire_open(f, n, WIRE_REQUEST, REQUEST_BYTES, WIRE_MAX_FRAMES, WIRE_PRESUM, &head, e);
 
 	*stale = false;
 	if (rc)
@@ -369,13 +365,13 @@ int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits
 	*out = (struct wire_request){
 		.flags = head.flags, .id = head.id, .epoch = get64(p + 24), .instance = get64(p + 32), .trace = get64(p + 40),
 		.remaining_ns = get64(p + 48), .layer = get32(p + 56), .rows = get32(p + 60), .width = get32(p + 64),
-		.pairs = get32(p + 68), .priority = to_i32(get32(p + 72)),
+		.pairs = get32(p + 68), .priority = wire_to_i32(get32(p + 72)),
 		.expert = f[1].data, .row = f[2].data, .weight = f[3].data, .x = f[4].data,
 	};
 	*stale = out->instance != limits->instance || out->epoch != limits->epoch;
 	if (*stale)
 		return moe_fail(e, MOE_E_PEER, "meant for another run or epoch of this server");
-	rc = skip_exts(f, REQUEST_BYTES, e);
+	rc = wire_skip_exts(f, REQUEST_BYTES, e);
 	if (!rc)
 		rc = check_shape(out, get32(p + 76), limits, e);
 	if (!rc)
@@ -385,12 +381,22 @@ int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits
 	return rc ? rc : check_pairs(out, limits, e);
 }
 
+bool wire_request_held(const struct wire_request *r, const struct moe_model *m, const uint8_t *has)
+{
+	const uint8_t *layer = has + (size_t)r->layer * (size_t)moe_model_max_experts(m);
+
+	for (uint32_t i = 0; i < r->pairs; i++)
+		if (!layer[get32((const unsigned char *)r->expert + (size_t)i * 4)])
+			return false;
+	return true;
+}
+
 /* ---- answers ---- */
 
 size_t wire_put_reply(const struct wire_reply *r, void *header)
 {
 	unsigned char *p = header;
-	size_t n = put_head(p, REPLY_BYTES, WIRE_REPLY, r->flags, r->id);
+	size_t n = wire_put_head(p, REPLY_BYTES, WIRE_REPLY, r->flags, r->id);
 
 	put64(p + 24, r->epoch);
 	put32(p + 32, r->layer);
@@ -407,7 +413,7 @@ int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, st
 	struct wire_head head;
 	const unsigned char *p;
 	size_t want;
-	int rc = open_message(f, n, WIRE_REPLY, REPLY_BYTES, 2, WIRE_PRESUM, &head, e);
+	int rc = wire_open(f, n, WIRE_REPLY, REPLY_BYTES, 2, WIRE_PRESUM, &head, e);
 
 	if (rc)
 		return rc;
@@ -421,23 +427,23 @@ int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, st
 	out->type = (enum moe_wire_type)get32(p + 44);
 	if (!moe_mul_size((size_t)out->rows * states_bytes(out->type), out->width, &want) || f[1].size != want)
 		return moe_fail(e, MOE_E_INPUT, "reply of %u rows of %u has %zu bytes", out->rows, out->width, f[1].size);
-	return skip_exts(f, REPLY_BYTES, e);
+	return wire_skip_exts(f, REPLY_BYTES, e);
 }
 
 size_t wire_put_error(const struct wire_error *w, void *header)
 {
 	unsigned char *p = header;
-	size_t n = put_head(p, ERROR_BYTES, WIRE_ERROR, w->flags, w->id);
+	size_t n = wire_put_head(p, ERROR_BYTES, WIRE_ERROR, w->flags, w->id);
 
 	put32(p + 24, (uint32_t)w->code);
-	return put_ext(p, n, EXT_TEXT, w->text, strnlen(w->text, WIRE_TEXT - 1));
+	return wire_put_ext(p, n, WIRE_EXT_TEXT, w->text, strnlen(w->text, WIRE_TEXT - 1));
 }
 
 int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, struct moe_err *e)
 {
 	struct wire_head head;
 	uint32_t code;
-	int rc = open_message(f, n, WIRE_ERROR, ERROR_BYTES, 1, WIRE_HELLO_AGAIN, &head, e);
+	int rc = wire_open(f, n, WIRE_ERROR, ERROR_BYTES, 1, WIRE_HELLO_AGAIN, &head, e);
 
 	if (rc)
 		return rc;
@@ -445,118 +451,5 @@ int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, st
 	out->flags = head.flags;
 	out->id = head.id;
 	out->code = code >= MOE_E_INPUT && code <= MOE_E_MISSING ? (int)code : MOE_E_PEER;
-	return get_text(f, ERROR_BYTES, EXT_TEXT, out->text, sizeof out->text, e);
-}
-
-/* ---- health ---- */
-
-size_t wire_put_ping(const struct wire_ping *q, void *header)
-{
-	unsigned char *p = header;
-	size_t n = put_head(p, PING_BYTES, WIRE_PING, q->flags, q->id);
-
-	put64(p + 24, q->epoch);
-	return n;
-}
-
-int wire_get_ping(const struct wire_frame *f, int n, struct wire_ping *out, struct moe_err *e)
-{
-	struct wire_head head;
-	int rc = open_message(f, n, WIRE_PING, PING_BYTES, 1, WIRE_WATCHER, &head, e);
-
-	if (rc)
-		return rc;
-	*out = (struct wire_ping){.flags = head.flags, .id = head.id, .epoch = get64((const unsigned char *)f[0].data + 24)};
-	return skip_exts(f, PING_BYTES, e);
-}
-
-/* A PONG's numbers of 64 bits, in order from offset 120. */
-#define PONG_NUMBERS 15
-static void pong_numbers(const struct moe_status *s, uint64_t v[static PONG_NUMBERS])
-{
-	const uint64_t all[PONG_NUMBERS] = {
-		s->uptime_ns, s->batches, s->rows, s->pairs, s->refused, s->bytes_in, s->bytes_out, s->memory, s->memory_limit,
-		s->queue_p50_ns, s->queue_p99_ns, s->compute_p50_ns, s->compute_p99_ns, s->old_epoch, s->instance,
-	};
-
-	memcpy(v, all, sizeof all);
-}
-
-size_t wire_put_pong(uint64_t id, const struct moe_status *s, void *header)
-{
-	uint32_t flags = (s->draining ? WIRE_DRAINING : 0) | (s->spare ? WIRE_SPARE : 0) | (s->loading ? WIRE_LOADING : 0);
-	unsigned char *p = header;
-	uint64_t v[PONG_NUMBERS];
-	size_t n = put_head(p, PONG_BYTES, WIRE_PONG, flags, id);
-
-	put64(p + 24, s->identity.epoch);
-	put64(p + 32, s->identity.numerics);
-	memcpy(p + 40, s->identity.fingerprint, strnlen(s->identity.fingerprint, FINGERPRINT));
-	put32(p + 72, (uint32_t)s->rank);
-	put32(p + 76, s->pid);
-	put32(p + 80, s->clients);
-	put32(p + 84, s->queue);
-	put32(p + 88, s->held);
-	pong_numbers(s, v);
-	for (int i = 0; i < PONG_NUMBERS; i++)
-		put64(p + 120 + 8 * i, v[i]);
-	n = put_ext(p, n, EXT_NUMERICS, s->identity.numerics_text, strnlen(s->identity.numerics_text, MOE_NUMERICS_TEXT - 1));
-	return s->trouble[0] ? put_ext(p, n, EXT_TEXT, s->trouble, strnlen(s->trouble, WIRE_TEXT - 1)) : n;
-}
-
-static void take_numbers(const unsigned char *p, struct moe_status *s)
-{
-	uint64_t *const to[PONG_NUMBERS] = {
-		&s->uptime_ns, &s->batches, &s->rows, &s->pairs, &s->refused, &s->bytes_in, &s->bytes_out, &s->memory, &s->memory_limit,
-		&s->queue_p50_ns, &s->queue_p99_ns, &s->compute_p50_ns, &s->compute_p99_ns, &s->old_epoch, &s->instance,
-	};
-
-	for (int i = 0; i < PONG_NUMBERS; i++)
-		*to[i] = get64(p + 8 * i);
-}
-
-int wire_get_pong(const struct wire_frame *f, int n, uint64_t *id, struct moe_status *out, struct moe_err *e)
-{
-	struct wire_head head;
-	const unsigned char *p;
-	int rc = open_message(f, n, WIRE_PONG, PONG_BYTES, 1, WIRE_DRAINING | WIRE_SPARE | WIRE_LOADING, &head, e);
-
-	if (rc)
-		return rc;
-	p = f[0].data;
-	*id = head.id;
-	*out = (struct moe_status){
-		.rank = to_i32(get32(p + 72)), .identity = {.epoch = get64(p + 24), .numerics = get64(p + 32)},
-		.draining = head.flags & WIRE_DRAINING, .spare = head.flags & WIRE_SPARE, .loading = head.flags & WIRE_LOADING,
-		.pid = get32(p + 76), .clients = get32(p + 80), .queue = get32(p + 84), .held = get32(p + 88),
-	};
-	take_numbers(p + 120, out);
-	rc = get_fingerprint(p + 40, out->identity.fingerprint, e);
-	if (!rc)
-		rc = get_text(f, PONG_BYTES, EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
-	return rc ? rc : get_text(f, PONG_BYTES, EXT_TEXT, out->trouble, sizeof out->trouble, e);
-}
-
-size_t wire_put_take(uint64_t id, uint64_t epoch, uint32_t experts, void *header)
-{
-	unsigned char *p = header;
-	size_t n = put_head(p, TAKE_BYTES, WIRE_TAKE, 0, id);
-
-	put64(p + 24, epoch);
-	put32(p + 32, experts);
-	return n;
-}
-
-int wire_get_take(const struct wire_frame *f, int n, const struct moe_model *m, uint64_t *id, uint64_t *epoch, uint8_t *want,
-                  struct moe_err *e)
-{
-	struct wire_head head;
-	int rc = open_message(f, n, WIRE_TAKE, TAKE_BYTES, 2, 0, &head, e);
-
-	if (rc)
-		return rc;
-	*id = head.id;
-	*epoch = get64((const unsigned char *)f[0].data + 24);
-	rc = skip_exts(f, TAKE_BYTES, e);
-	return rc ? rc : wire_get_held(&f[1], get32((const unsigned char *)f[0].data + 32), m, want, e);
+	return wire_get_text(f, ERROR_BYTES, WIRE_EXT_TEXT, out->text, sizeof out->text, e);
 }

@@ -96,10 +96,14 @@ struct wire_limits {
 	uint64_t epoch, instance;
 };
 size_t wire_put_request(const struct wire_request *r, void *header);
+/* The epoch of a REQUEST's header, before anything else of it is looked at; 0: it is too short to say. */
+uint64_t wire_request_epoch(const struct wire_frame *header);
 /* 0: every field is within the limits, the frames have the sizes it says, the pairs are ascending by (expert, row), each
  * expert is held and each row is there.  *stale: it was meant for another run of the server. */
 int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits *limits, struct wire_request *out,
                      bool *stale, struct moe_err *e);
+/* A request that was taken, against another list of experts: are all of its experts in it? */
+bool wire_request_held(const struct wire_request *r, const struct moe_model *m, const uint8_t *has);
 
 /* ---- answers ---- */
 

@@ -284,7 +284,7 @@ static void over_tcp_too(void **state)
 	served_make(h, &s, 0, 1, &id);
 	moe_server_free(s.server);
 	sc = (struct moe_server_config){.bind = "tcp://127.0.0.1:0", .advertise = "localhost", .model = &h->c->model,
-	                                .identity = id, .hold = {.has = s.has, .experts = s.local}, .max_rows = MAX_ROWS, .credits = 1};
+	                                .identity = id, .hold = {.epoch = id.epoch, .has = s.has, .experts = s.local}, .max_rows = MAX_ROWS, .credits = 1};
 	assert_int_equal(moe_server_new(&sc, &s.server, NULL), 0);
 	assert_int_equal(strncmp(moe_server_endpoint(s.server), "tcp://localhost:", 16), 0);
 	assert_int_not_equal(strcmp(moe_server_endpoint(s.server), "tcp://localhost:0"), 0);

@@ -117,8 +117,7 @@ static inline void served_make(const struct here *h, struct served *s, int rank,
 	assert_int_equal(moe_backend_cpu(s->team, NULL, &s->b, &e), 0);
 	assert_int_equal(moe_experts_local(s->b, h->c->tensors, m, s->has, MAX_ROWS, &s->local, &e), 0);
 	snprintf(bind, sizeof bind, "ipc://%s/%d", h->dir, rank);
-	c.hold.has = s->has;
-	c.hold.experts = s->local;
+	c.hold = (struct moe_hold){.epoch = id->epoch, .has = s->has, .experts = s->local};
 	assert_int_equal(moe_server_new(&c, &s->server, &e), 0);
 }
 

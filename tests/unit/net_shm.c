@@ -142,7 +142,7 @@ static void a_server_without_it_is_used_or_refused(void **state)
 	served_make(h, &s, 0, 1, &id);
 	moe_server_free(s.server);
 	snprintf(bind, sizeof bind, "ipc://%s/0", h->dir);
-	sc = (struct moe_server_config){.bind = bind, .model = &h->c->model, .identity = id, .hold = {.has = s.has, .experts = s.local},
+	sc = (struct moe_server_config){.bind = bind, .model = &h->c->model, .identity = id, .hold = {.epoch = id.epoch, .has = s.has, .experts = s.local},
 	                                .max_rows = MAX_ROWS, .credits = 8, .no_shm = true};
 	assert_int_equal(moe_server_new(&sc, &s.server, NULL), 0);
 	assert_non_null(moe_server_no_shm(s.server));
