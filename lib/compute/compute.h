@@ -306,6 +306,15 @@ void moe_tickets_forget(struct moe_tickets *t, uint64_t ticket);
  * anything is copied, says with numbers what does not fit. */
 int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
                       int max_rows, struct moe_experts **out, struct moe_err *e);
+/* The same beside others of the same backend and model, whose weights it shares in the device's memory: those that keep[layer * max_experts +
+ * expert] names, and that `experts` (moe_experts_local) has, are not copied there again, and stay until both are closed.  On the host
+ * weights are shared where tensors are. */
+struct moe_sharing {
+	const struct moe_experts *experts; /* not closed before the call returns */
+	const uint8_t *keep;
+};
+int moe_experts_local_beside(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
+                             int max_rows, const struct moe_sharing *with, struct moe_experts **out, struct moe_err *e);
 /* Memory that moe_experts_local takes for a batch of max_rows. */
 size_t moe_experts_local_bytes(const struct moe_model *m, int max_rows);
 
@@ -319,6 +328,14 @@ struct moe_pairs {
 	float *y;                    /* [n, H] */
 };
 int moe_experts_local_pairs(struct moe_experts *local, const struct moe_pairs *p, struct moe_err *e);
+
+/* ---- probes ---- */
+
+/* What an expert makes of one fixed row, as a number: XXH3-64 of the bits of y[H], little-endian f32, of x[i] =
+ * floor((2654435761 (i + 1) mod 2^32) / 2^8) / 2^23 - 1 with weight 1 (moe-shards(5)).  A pure function of the weights and the numerics of b, whose memory must be
+ * the host's; one caller at a time.  MOE_E_INPUT: a number in y is not finite. */
+int moe_probe_expert(struct moe_backend *b, const struct moe_model *m, int layer, const struct moe_expert_weights *w, uint64_t *out,
+                     struct moe_err *e);
 
 /* Elementary functions with the same bits on every machine (polynomials in explicit fma, no libm). */
 float moe_expf(float x);

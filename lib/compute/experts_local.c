@@ -23,7 +23,7 @@ struct local {
 	float *parts, *scratch;      /* [pairs, H], [pairs, I]; the backend's */
 
 	/* NULL if the backend's memory is the host's. */
-	unsigned char *resident;     /* the weights */
+	struct moe_upload **uploads; /* [n_layers, max_experts] what `weights` speaks of; NULL: not held */
 	float *x, *y;                /* [max_rows, H] */
 };
 
@@ -42,6 +42,11 @@ size_t moe_experts_local_bytes(const struct moe_model *m, int max_rows)
 	    !moe_add_size(bytes, weights, &bytes))
 		return SIZE_MAX;
 	return bytes;
+}
+
+static size_t all_experts(const struct local *x)
+{
+	return (size_t)x->model.n_layers * (size_t)x->max_experts;
 }
 
 /* ---- one batch ---- */
@@ -168,10 +173,12 @@ static void local_close(struct moe_experts *base)
 		return;
 	x->b->ops->release(x->b, x->parts);
 	x->b->ops->release(x->b, x->scratch);
-	x->b->ops->release(x->b, x->resident);
 	x->b->ops->release(x->b, x->x);
 	x->b->ops->release(x->b, x->y);
+	for (size_t i = 0; x->uploads && i < all_experts(x); i++)
+		moe_upload_release(x->uploads[i]);
 	moe_sorted_pairs_free(&x->sorted);
+	free(x->uploads);
 	free(x->weights);
 	free(x);
 }
@@ -231,44 +238,83 @@ static int check_device(const struct local *x, size_t weights, size_t pairs, str
 	                moe_size_text((double)weights + (double)batch, c), moe_size_text((double)left, d));
 }
 
-/* Memory of the device for weights and rows; nothing is taken unless there is room for all. */
-static int move_to_device(struct local *x, size_t pairs, struct moe_err *e)
+/* Bytes of the experts that are not there yet. */
+static int new_bytes(const struct local *x, size_t *bytes, struct moe_err *e)
 {
-	size_t n = (size_t)x->model.n_layers * (size_t)x->max_experts, hidden = (size_t)x->model.hidden, bytes;
-	void *resident = NULL;
+	*bytes = 0;
+	for (size_t i = 0; i < all_experts(x); i++) {
+		size_t one = 0;
+
+		if (x->weights[i].gate.data && !x->uploads[i] &&
+		    (!moe_upload_bytes(&x->weights[i], &one) || !moe_add_size(*bytes, one, bytes)))
+			return moe_fail(e, MOE_E_NOMEM, "the experts' size overflows");
+	}
+	return 0;
+}
+
+/* What others have brought there already. */
+static void share(struct local *x, const struct moe_sharing *with)
+{
+	const struct local *other = (const struct local *)with->experts;
+
+	for (size_t i = 0; i < all_experts(x); i++)
+		if (x->weights[i].gate.data && with->keep[i] && other->uploads[i])
+			x->uploads[i] = moe_upload_keep(other->uploads[i]);
+}
+
+static int upload_rest(struct local *x, struct moe_err *e)
+{
+	int rc = 0, waited;
+
+	for (size_t i = 0; i < all_experts(x) && !rc; i++) {
+		if (!x->weights[i].gate.data)
+			continue;
+		if (!x->uploads[i])
+			rc = moe_upload_new(x->b, &x->weights[i], &x->uploads[i], e);
+		if (!rc)
+			x->weights[i] = moe_upload_weights(x->uploads[i]);
+	}
+	waited = x->b->ops->sync(x->b, NULL, rc ? NULL : e);
+	return rc ? rc : waited;
+}
+
+/* Memory of the device for weights and rows; nothing is taken unless there is room for all. */
+static int move_to_device(struct local *x, size_t pairs, const struct moe_sharing *with, struct moe_err *e)
+{
+	size_t hidden = (size_t)x->model.hidden, bytes = 0;
 	int rc;
 
-	if (!moe_upload_bytes(x->weights, n, &bytes))
-		return moe_fail(e, MOE_E_NOMEM, "the experts' size overflows");
-	rc = check_device(x, bytes, pairs, e);
-	if (rc)
-		return rc;
-	rc = x->b->ops->alloc(x->b, bytes, &resident, e);
-	x->resident = resident;
+	x->uploads = moe_calloc(all_experts(x), sizeof *x->uploads, "experts", e);
+	if (!x->uploads)
+		return MOE_E_NOMEM;
+	if (with)
+		share(x, with);
+	rc = new_bytes(x, &bytes, e);
+	rc = rc ? rc : check_device(x, bytes, pairs, e);
 	rc = rc ? rc : take_floats(x, (size_t)x->max_rows, hidden, &x->x, e);
 	rc = rc ? rc : take_floats(x, (size_t)x->max_rows, hidden, &x->y, e);
-	rc = rc ? rc : moe_upload(x->b, x->resident, x->weights, n, e);
+	rc = rc ? rc : upload_rest(x, e);
 	return rc ? rc : moe_tensors_check(x->tensors, e);
 }
 
-static int open_local(struct local *x, const uint8_t *has, struct moe_err *e)
+static int open_local(struct local *x, const uint8_t *has, const struct moe_sharing *with, struct moe_err *e)
 {
 	size_t pairs = (size_t)x->max_rows * (size_t)x->max_k;
 	int rc;
 
-	x->weights = moe_calloc((size_t)x->model.n_layers * (size_t)x->max_experts, sizeof *x->weights, "experts", e);
+	x->weights = moe_calloc(all_experts(x), sizeof *x->weights, "experts", e);
 	if (!x->weights)
 		return MOE_E_NOMEM;
 	rc = bind_all(x, has, e);
 	rc = rc ? rc : moe_sorted_pairs_new(&x->sorted, x->max_experts, (int)pairs, e);
 	if (!rc && !x->b->ops->host_memory)
-		rc = move_to_device(x, pairs, e);
+		rc = move_to_device(x, pairs, with, e);
 	rc = rc ? rc : take_floats(x, pairs, (size_t)x->model.hidden, &x->parts, e);
 	return rc ? rc : take_floats(x, pairs, (size_t)moe_model_max_expert_width(&x->model), &x->scratch, e);
 }
 
-int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
-                      int max_rows, struct moe_experts **out, struct moe_err *e)
+int moe_experts_local_beside(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
+                             int max_rows, const struct moe_sharing *with, struct moe_experts **out, struct moe_err *e)
 {
 	struct local *x;
 	int rc;
@@ -285,13 +331,19 @@ int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const 
 	x->max_experts = moe_model_max_experts(m);
 	x->max_rows = max_rows;
 	x->max_k = moe_model_max_top_k(m);
-	rc = open_local(x, has, e);
+	rc = open_local(x, has, with, e);
 	if (rc) {
 		local_close(&x->base);
 		return rc;
 	}
 	*out = &x->base;
 	return 0;
+}
+
+int moe_experts_local(struct moe_backend *b, const struct moe_tensors *s, const struct moe_model *m, const uint8_t *has,
+                      int max_rows, struct moe_experts **out, struct moe_err *e)
+{
+	return moe_experts_local_beside(b, s, m, has, max_rows, NULL, out, e);
 }
 
 /* ---- for servers ---- */

@@ -127,6 +127,8 @@ struct moe_matrix {
 size_t moe_matrix_bytes(const struct moe_matrix *m);
 /* Row `row` of any matrix as f32 [cols]. */
 void moe_matrix_row(const struct moe_matrix *m, int64_t row, float *out);
+/* Is no weight, or of codes no scale, NaN or infinite? */
+bool moe_matrix_finite(const struct moe_matrix *m);
 
 /* Conversions, exact where the target can hold the value, else round to nearest even; NaN stays NaN. */
 float moe_f16_to_f32(uint16_t h);
