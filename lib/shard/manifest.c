@@ -27,6 +27,20 @@ static int read_hash(const struct moe_json *o, const char *key, const char *what
 	return rc;
 }
 
+/* 16 hexadecimal digits. */
+static int read_probe(const struct moe_json *o, const char *what, uint64_t *out, struct moe_err *e)
+{
+	const char *text = NULL;
+	int rc = moe_json_need_str(o, "probe", true, &text, what, e);
+
+	if (rc)
+		return rc;
+	if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+		return moe_fail(e, MOE_E_INPUT, "%s: \"probe\" is not 16 hexadecimal digits", what);
+	*out = strtoull(text, NULL, 16);
+	return 0;
+}
+
 static int read_int(const struct moe_json *o, const char *key, int64_t lo, int64_t hi, const char *what, int64_t *out,
                     struct moe_err *e)
 {
@@ -164,6 +178,8 @@ static int read_expert(const struct moe_json *o, const struct moe_manifest *m, s
 	rc = rc ? rc : read_int(o, "offset", 8, MAX_BYTES, "experts", &offset, e);
 	rc = rc ? rc : read_int(o, "bytes", 1, MAX_BYTES, "experts", &bytes, e);
 	rc = rc ? rc : read_hash(o, "xxh3", "experts", &x->hash, e);
+	if (!rc && m->probes[0])
+		rc = read_probe(o, "experts", &x->probe, e);
 	if (rc)
 		return rc;
 	f = &m->files[file];
@@ -257,6 +273,7 @@ static int parse(const struct moe_json *j, const struct moe_model *m, struct moe
 	rc = rc ? rc : read_hash(j, "fingerprint", "manifest", &out->fingerprint, e);
 	rc = rc ? rc : read_int(j, "epoch", 1, MAX_BYTES, "manifest", &epoch, e);
 	rc = rc ? rc : read_int(j, "kv_bytes_per_token", 0, MAX_BYTES, "manifest", &kv, e);
+	rc = rc ? rc : read_text(j, "probes", "manifest", out->probes, sizeof out->probes, e);
 	rc = rc ? rc : read_int(j, "devices", 1, MOE_MAX_DEVICES, "manifest", &devices, e);
 	if (rc)
 		return rc;

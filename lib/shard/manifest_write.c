@@ -1,4 +1,5 @@
 /* Writing manifest.json. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/file.h"
@@ -69,6 +70,12 @@ static void write_experts(struct moe_jw *w, const struct moe_manifest *man)
 		put_int(w, "offset", x->offset);
 		put_int(w, "bytes", x->bytes);
 		put_str(w, "xxh3", x->hash.hex);
+		if (man->probes[0]) {
+			char probe[17];
+
+			snprintf(probe, sizeof probe, "%016llx", (unsigned long long)x->probe);
+			put_str(w, "probe", probe);
+		}
 		moe_jw_end(w);
 	}
 	moe_jw_arr_end(w);
@@ -103,6 +110,8 @@ int moe_manifest_write(const struct moe_manifest *man, const struct moe_model *m
 	write_model(&w, m);
 	put_str(&w, "fingerprint", man->fingerprint.hex);
 	put_int(&w, "epoch", man->epoch);
+	if (man->probes[0])
+		put_str(&w, "probes", man->probes);
 	put_int(&w, "kv_bytes_per_token", man->kv_bytes_per_token);
 	put_int(&w, "devices", (uint64_t)man->placement.devices);
 	moe_jw_key(&w, "placement");

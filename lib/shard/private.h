@@ -124,6 +124,12 @@ int moe_flows_run(struct moe_flow *f, size_t n, const struct moe_shard_options *
 /* Hash all pieces. */
 int moe_pieces_sum(struct moe_pieces *p, const struct moe_shard_options *o, struct moe_err *e);
 
+/* ---- probe.c: what experts make of one row, for who loads them later ---- */
+
+/* Fill man's probes, from the files at paths[man->n_files] as they were written. */
+int moe_probe_files(struct moe_manifest *man, const struct moe_model *m, char *const *paths, const struct moe_shard_options *o,
+                    struct moe_err *e);
+
 /* ---- stage.c: a folder that is not there until it is whole ---- */
 
 struct moe_stage {
@@ -207,7 +213,26 @@ uint64_t moe_cut_bytes(const struct moe_cut *c);
  * be made for that. */
 int moe_tensors_fit(const struct moe_model *m, struct moe_tensors **s, const char *what, uint64_t *bytes, struct moe_err *e);
 
+/* ---- pick.c: which file an expert is taken from ---- */
+
+struct moe_pick {
+	int *file;                   /* [layers * wide] index into the manifest's files; -1: not taken */
+	int wide;                    /* most experts of a layer */
+};
+/* All experts of a device; MOE_ALL: all there are, from their owners; MOE_BASE: none.  moe_pick_free in any case. */
+int moe_pick_device(const struct moe_source *s, int device, struct moe_pick *out, struct moe_err *e);
+/* Those that want[layer * wide + expert] names: from the device's file (MOE_BASE: no device's) where that has them, else from the first of
+ * their devices whose file is here.  MOE_E_MISSING: no file that has one is here; moe_pick_free in any case. */
+int moe_pick_experts(const struct moe_source *s, int device, const uint8_t *want, struct moe_pick *out, struct moe_err *e);
+void moe_pick_free(struct moe_pick *p);
+
 /* ---- source.c ---- */
+
+/* Map a file, which `to` then owns, and add what the pick takes from it, or all of the base. */
+int moe_source_add_file(struct moe_source *s, int file, const struct moe_pick *pick, struct moe_tensors *to,
+                        const struct moe_map **where, struct moe_err *e);
+/* A device's tensors, or MOE_BASE's, or all, of a checkpoint. */
+int moe_source_add_views(struct moe_source *s, int device, struct moe_tensors *to, struct moe_err *e);
 
 /* moe_source_tensors, but as the files have them. */
 int moe_source_views(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);

@@ -33,7 +33,9 @@ struct moe_manifest_expert {
 	int file;                    /* index into files */
 	uint64_t offset, bytes;      /* in the file; an expert's tensors lie side by side */
 	struct moe_hash hash;
+	uint64_t probe;              /* what it makes of one row (moe-shards(5)); 0 where `probes` is "" */
 };
+#define MOE_PROBES_TEXT 64
 struct moe_manifest {
 	int schema;
 	struct moe_hash fingerprint;
@@ -43,6 +45,7 @@ struct moe_manifest {
 	int n_files;
 	struct moe_manifest_expert *experts; /* sorted by file, layer, expert */
 	int n_experts;
+	char probes[MOE_PROBES_TEXT]; /* numerics that the experts' probes are for: "sum2 a=i8 cpu"; "": there are none */
 	uint64_t kv_bytes_per_token; /* in f32, whatever --kv is used */
 };
 int moe_manifest_parse(const struct moe_json *j, const char *what, const struct moe_model *m, struct moe_manifest *out,
@@ -69,6 +72,12 @@ int moe_quant_plan_layout(const char *text, struct moe_quant_plan *out, struct m
 
 /* ---- writing ---- */
 
+/* Who computes the probes of a set that is written. */
+struct moe_shard_probe {
+	const char *numerics;        /* as text, shorter than MOE_PROBES_TEXT */
+	int (*fn)(void *ctx, const struct moe_model *m, int layer, const struct moe_expert_weights *w, uint64_t *out, struct moe_err *e);
+	void *ctx;
+};
 struct moe_shard_options {
 	int threads;                 /* 0: all cores */
 	bool dry_run;                /* plan and report only */
@@ -81,8 +90,9 @@ struct moe_shard_options {
 	                                * is written; NULL: any */
 	uint64_t file_bytes;         /* merging: tensors of about so many bytes in a file at most; 0: 5 GB */
 	const struct moe_quant_plan *quants; /* writing; NULL: MOE_QUANT_PLAN_INIT */
+	const struct moe_shard_probe *probe; /* writing; NULL: the set has no probes */
 };
-#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL, 0, NULL}
+#define MOE_SHARD_OPTIONS_INIT {0, false, 0, NULL, NULL, NULL, 0, NULL, NULL}
 struct moe_shard_report {
 	uint64_t bytes_read, bytes_written;
 	int files, devices;
@@ -130,6 +140,14 @@ int moe_source_fingerprint(struct moe_source *s, struct moe_hash *out, struct mo
  * They are as kernels read them: what is coded in the layout plain is permuted to r64, and what has a `coding` of its own
  * becomes its dtype, by all cores, in memory of the set that is planned before (MOE_E_NOMEM with the numbers). */
 int moe_source_tensors(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e);
+/* The same of the experts that want[layer * max_experts + expert] names, each compared with its checksum (MOE_E_SUM) while it is read, by
+ * the calling thread alone: from the device's file (MOE_BASE: no device's) where that has them, else from another whose file is here
+ * (MOE_E_MISSING: there is none).  Of a source that is no shard set: all experts, compared with nothing.  tick, which may be NULL, is
+ * called after each. */
+int moe_source_experts(struct moe_source *s, int device, const uint8_t *want, const struct moe_load_tick *tick, struct moe_tensors **out,
+                       struct moe_err *e);
+/* What the manifest has of an expert on that device, or where it is not, on its owner.  NULL: there is no manifest. */
+const struct moe_manifest_expert *moe_source_expert(const struct moe_source *s, int device, int layer, int expert);
 /* Recompute the checksums of the files that moe_source_tensors opens for a device, and of their experts; what else a set has
  * need not be there.  MOE_E_SUM names the file; MOE_E_UNSUPPORTED: it is no shard set. */
 int moe_source_verify(const struct moe_source *s, int device, const struct moe_shard_options *o, struct moe_err *e);

@@ -129,19 +129,15 @@ static struct moe_tensor view_of(const struct moe_map *map, const struct moe_st_
 	return view;
 }
 
-/* Of replicated experts, a set of everything takes the owner's. */
-static bool wanted(const struct moe_source *s, const struct moe_tensor_id *id, int device, bool owned_only)
+/* Is this what the file is opened for?  All of the base, and of experts what the pick takes from it. */
+static bool wanted(const struct moe_source *s, const struct moe_pick *pick, int file, const struct moe_tensor_id *id)
 {
-	int n;
-
-	return !owned_only || device == MOE_BASE ||
-	       moe_placement_of(&s->placement, id->layer, id->expert, &n)[0] == device;
+	return s->manifest.files[file].device == MOE_BASE || pick->file[id->layer * pick->wide + id->expert] == file;
 }
 
-static int add_entries(struct moe_source *s, int file, bool owned_only, const struct moe_map *map,
+static int add_entries(struct moe_source *s, int file, const struct moe_pick *pick, const struct moe_map *map,
                        struct moe_tensors *to, struct moe_err *e)
 {
-	const struct moe_manifest_file *f = &s->manifest.files[file];
 	struct moe_st_header h;
 	int rc = moe_st_header_parse(map->data, map->size, map->size, map->path, &h, e);
 
@@ -153,7 +149,7 @@ static int add_entries(struct moe_source *s, int file, bool owned_only, const st
 		struct moe_tensor_id id;
 
 		rc = check_entry(s, file, &view, at, &id, e);
-		if (rc == 0 && wanted(s, &id, f->device, owned_only))
+		if (rc == 0 && wanted(s, pick, file, &id))
 			rc = moe_tensors_add(to, &view, e);
 	}
 	moe_st_header_free(&h);
@@ -161,7 +157,7 @@ static int add_entries(struct moe_source *s, int file, bool owned_only, const st
 }
 
 /* All that the manifest promises of this file is there, in shapes that fit the model. */
-static int check_bound(const struct moe_source *s, int file, bool owned_only, const struct moe_tensors *t,
+static int check_bound(const struct moe_source *s, int file, const struct moe_pick *pick, const struct moe_tensors *t,
                        struct moe_err *e)
 {
 	const struct moe_manifest *man = &s->manifest;
@@ -178,13 +174,14 @@ static int check_bound(const struct moe_source *s, int file, bool owned_only, co
 		const struct moe_manifest_expert *x = &man->experts[i];
 		struct moe_tensor_id id = {.layer = x->layer, .expert = x->expert};
 
-		if (x->file == file && wanted(s, &id, man->files[file].device, owned_only))
+		if (x->file == file && wanted(s, pick, file, &id))
 			rc = moe_bind_expert(t, &s->model, x->layer, x->expert, &w, e);
 	}
 	return rc ? moe_fail_prefix(e, rc, "%s", man->files[file].name) : 0;
 }
 
-static int add_file(struct moe_source *s, int file, bool owned_only, struct moe_tensors *to, struct moe_err *e)
+int moe_source_add_file(struct moe_source *s, int file, const struct moe_pick *pick, struct moe_tensors *to,
+                        const struct moe_map **where, struct moe_err *e)
 {
 	struct moe_map *map;
 	int rc = moe_data_map(s->path, &s->manifest.files[file], &map, e);
@@ -196,13 +193,14 @@ static int add_file(struct moe_source *s, int file, bool owned_only, struct moe_
 		moe_map_close(map);
 		return rc;
 	}
-	rc = add_entries(s, file, owned_only, map, to, e);
-	return rc ? rc : check_bound(s, file, owned_only, to, e);
+	*where = map;
+	rc = add_entries(s, file, pick, map, to, e);
+	return rc ? rc : check_bound(s, file, pick, to, e);
 }
 
 /* ---- the tensors of a checkpoint ---- */
 
-static int add_views(struct moe_source *s, int device, struct moe_tensors *to, struct moe_err *e)
+int moe_source_add_views(struct moe_source *s, int device, struct moe_tensors *to, struct moe_err *e)
 {
 	const struct moe_tensors *all = s->checkpoint->tensors;
 	int rc = 0;
@@ -218,6 +216,19 @@ static int add_views(struct moe_source *s, int device, struct moe_tensors *to, s
 	return rc;
 }
 
+static int add_files(struct moe_source *s, int device, struct moe_tensors *to, struct moe_err *e)
+{
+	const struct moe_map *map;
+	struct moe_pick pick;
+	int rc = moe_pick_device(s, device, &pick, e);
+
+	for (int i = 0; i < s->manifest.n_files && rc == 0; i++)
+		if (device == MOE_ALL || s->manifest.files[i].device == device)
+			rc = moe_source_add_file(s, i, &pick, to, &map, e);
+	moe_pick_free(&pick);
+	return rc;
+}
+
 int moe_source_views(struct moe_source *s, int device, struct moe_tensors **out, struct moe_err *e)
 {
 	struct moe_tensors *t;
@@ -228,11 +239,7 @@ int moe_source_views(struct moe_source *s, int device, struct moe_tensors **out,
 	rc = moe_tensors_new(&t, e);
 	if (rc)
 		return rc;
-	if (!s->sharded)
-		rc = add_views(s, device, t, e);
-	for (int i = 0; i < s->manifest.n_files && rc == 0; i++)
-		if (device == MOE_ALL || s->manifest.files[i].device == device)
-			rc = add_file(s, i, device == MOE_ALL, t, e);
+	rc = s->sharded ? add_files(s, device, t, e) : moe_source_add_views(s, device, t, e);
 	if (rc) {
 		moe_tensors_free(t);
 		return rc;

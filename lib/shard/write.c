@@ -292,6 +292,7 @@ static int write_set(struct writer *w, struct moe_err *e)
 	w->added = moe_calloc(files, sizeof *w->added, "file list", e);
 	rc = w->part && w->added ? write_files(w, e) : MOE_E_NOMEM;
 	rc = rc ? rc : name_files(w, e);
+	rc = rc ? rc : moe_probe_files(&w->cut.man, &w->c->model, w->part, w->o, e);
 	if (rc)
 		return rc;
 	return w->stage.replaces ? commit_beside(w, e) : commit_new(w, e);

@@ -116,6 +116,7 @@ static int write_shards(const char *from, const char *out, struct moe_shard_opti
 	struct moe_shard_report report;
 	struct moe_source *source;
 	struct moe_tensors *importance = NULL;
+	struct probes probes = {.team = NULL};
 	int rc = moe_source_open(from, &source, e);
 
 	if (rc)
@@ -131,10 +132,13 @@ static int write_shards(const char *from, const char *out, struct moe_shard_opti
 	quants.devices = devices;
 	quants.n_devices = devices ? placement.devices : 0;
 	o->quants = &quants;
+	rc = rc ? rc : probes_open(&probes, (int)arg.threads, e);
+	o->probe = &probes.how;
 	rc = rc ? rc : moe_source_whole(source, &checkpoint, e);
 	rc = rc ? rc : moe_shard_write(checkpoint, &placement, o, out, &report, e);
 	if (rc == 0)
 		print_report(out, &report);
+	probes_close(&probes);
 	moe_placement_free(&placement);
 	free(devices);
 	moe_tensors_free(importance);

@@ -3,6 +3,8 @@
 #define MOE_SHARD_TOOL_H
 
 #include "base/opts.h"
+#include "base/team.h"
+#include "compute/compute.h"
 #include "shard/shard.h"
 
 struct shard_args {
@@ -18,5 +20,16 @@ int choose_placement(const struct shard_args *a, struct moe_source *s, struct mo
 
 /* --list-files: print the files of a set that a host needs. */
 int list_files(const struct shard_args *a, const char *dir, struct moe_err *e);
+
+/* Who lets every expert compute one row, for the manifest. */
+struct probes {
+	struct moe_team *team;
+	struct moe_backend *backend;
+	char numerics[MOE_NUMERICS_TEXT];
+	struct moe_shard_probe how;
+};
+/* threads 0: all cores.  probes_close in any case. */
+int probes_open(struct probes *p, int threads, struct moe_err *e);
+void probes_close(struct probes *p);
 
 #endif
