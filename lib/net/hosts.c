@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/opts.h"
 #include "net/endpoint.h"
+#include "net/keys.h"
 #include "net/net.h"
 
 #define MAX_SERVERS 4096         /* also the most slots of a host */
@@ -25,7 +26,7 @@ void moe_endpoints_free(struct moe_endpoints *p)
 	*p = (struct moe_endpoints){NULL, 0};
 }
 
-int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_err *e)
+int endpoints_add(struct moe_endpoints *p, const char *endpoint, const char *key, struct moe_err *e)
 {
 	struct endpoint parts;
 	struct moe_endpoint *v;
@@ -45,8 +46,14 @@ int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_
 	v[p->n] = (struct moe_endpoint){.at = moe_strdup(endpoint, e)};
 	if (!v[p->n].at)
 		return MOE_E_NOMEM;
+	memcpy(v[p->n].key, key, strnlen(key, MOE_KEY_TEXT - 1));
 	p->n++;
 	return 0;
+}
+
+int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_err *e)
+{
+	return endpoints_add(p, endpoint, "", e);
 }
 
 /* ---- hosts files ---- */
@@ -55,6 +62,7 @@ struct host_line {
 	const char *host;
 	int64_t slots, port;
 	bool has_slots, has_port;
+	char key[MOE_KEY_TEXT];      /* of all its servers; "": not said */
 };
 
 static int take_number(const char *key, const char *value, int64_t hi, int64_t *to, bool *has, struct moe_err *e)
@@ -67,18 +75,32 @@ static int take_number(const char *key, const char *value, int64_t hi, int64_t *
 	return 0;
 }
 
-/* key=value; keys that other launchers have and we do not (max_slots= ...) are passed over. */
+static int take_key(struct host_line *h, const char *value, struct moe_err *e)
+{
+	unsigned char key[KEY_BYTES];
+
+	if (h->key[0])
+		return moe_fail(e, MOE_E_INPUT, "key= twice");
+	if (!key_from_text(value, key))
+		return moe_fail(e, MOE_E_INPUT, "key=%s is not a key of %d hexadecimal digits", value, 2 * KEY_BYTES);
+	key_to_text(key, h->key);
+	return 0;
+}
+
+/* name=value; names that other launchers have and we do not (max_slots= ...) are passed over. */
 static int take_pair(char *word, struct host_line *h, struct moe_err *e)
 {
 	char *equals = strchr(word, '=');
 
 	if (!equals || equals == word || !equals[1])
-		return moe_fail(e, MOE_E_INPUT, "'%s' is not of the form key=value", word);
+		return moe_fail(e, MOE_E_INPUT, "'%s' is not of the form name=value", word);
 	*equals = 0;
 	if (strcmp(word, "slots") == 0)
 		return take_number(word, equals + 1, MAX_SERVERS, &h->slots, &h->has_slots, e);
 	if (strcmp(word, "port") == 0)
 		return take_number(word, equals + 1, 65535, &h->port, &h->has_port, e);
+	if (strcmp(word, "key") == 0)
+		return take_key(h, equals + 1, e);
 	return 0;
 }
 
@@ -94,7 +116,7 @@ static int add_host(const struct host_line *h, struct moe_endpoints *p, struct m
 		                (long long)h->port);
 	for (int64_t i = 0; i < h->slots && !rc; i++) {
 		snprintf(endpoint, sizeof endpoint, "tcp://%s:%lld", h->host, (long long)(h->port + i));
-		rc = moe_endpoints_add(p, endpoint, e);
+		rc = endpoints_add(p, endpoint, h->key, e);
 	}
 	return rc;
 }
@@ -119,7 +141,7 @@ static int parse_line(char *line, struct moe_endpoints *p, struct moe_err *e)
 		return rc;
 	if (whole && (h.has_slots || h.has_port))
 		return moe_fail(e, MOE_E_INPUT, "%s: slots= and port= belong to a host, not to an endpoint", h.host);
-	return whole ? moe_endpoints_add(p, h.host, e) : add_host(&h, p, e);
+	return whole ? endpoints_add(p, h.host, h.key, e) : add_host(&h, p, e);
 }
 
 int moe_hosts_parse(const char *text, size_t len, const char *what, struct moe_endpoints *p, struct moe_err *e)

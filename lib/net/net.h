@@ -49,8 +49,8 @@ struct moe_endpoints {
 };
 void moe_endpoints_free(struct moe_endpoints *p);
 int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_err *e); /* checked, copied */
-/* A hosts file: lines "host slots=N [port=P]" (ranks on one host take consecutive ports from P, default 5555), or whole
- * endpoints; # starts a comment.  Appends. */
+/* A hosts file: lines "host slots=N [port=P] [key=HEX]" (ranks on one host take consecutive ports from P, default 5555), or whole
+ * endpoints, "tcp://host:port [key=HEX]"; # starts a comment.  Appends. */
 int moe_hosts_parse(const char *text, size_t len, const char *what, struct moe_endpoints *p, struct moe_err *e);
 /* The same from a file, waiting up to timeout seconds for it to appear; the operator is told when that begins. */
 int moe_hosts_read(const char *path, double timeout, struct moe_endpoints *p, struct moe_err *e);
@@ -67,7 +67,9 @@ int moe_endpoint_check_bind(const char *endpoint, bool insecure, struct moe_err 
 
 /* A list of servers that is looked at again and again, by a thread of its own: a hosts file that is replaced or edited, names with
  * several addresses ("dns://name:port", each address a server, as Kubernetes' headless services have them).  A list that cannot be
- * read, or a name that is not found for a while, changes nothing: who was a member stays one, and the operator is told once. */
+ * read, or a name that is not found for a while, changes nothing: who was a member stays one, and the operator is told once.  An address
+ * that a name loses stays a member for another 30 seconds.  Who is listed twice is one member; the order is that of connect, then of
+ * the file. */
 struct moe_members;
 struct moe_members_config {
 	const char *hosts;           /* hosts file, or NULL */
@@ -76,6 +78,9 @@ struct moe_members_config {
 	double timeout;              /* seconds for the file to appear and for names to be found at first */
 	double every;                /* seconds between looks; 0: 1 for the file, 5 for names */
 };
+/* Has this the form of an endpoint, or of a dns:// name?  MOE_E_INPUT, MOE_E_RANGE: no. */
+int moe_members_check(const char *connect, struct moe_err *e);
+/* Waits until the file and every name were found once, then looks by itself. */
 int moe_members_new(const struct moe_members_config *c, struct moe_members **out, struct moe_err *e);
 int moe_members_fd(const struct moe_members *m); /* readable when the list has changed since moe_members_get */
 int moe_members_get(struct moe_members *m, struct moe_endpoints *out, struct moe_err *e); /* as it is now; caller frees */

@@ -9,12 +9,9 @@
 
 static int find_servers(struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
 {
-	for (int i = 0; i < c->n_connect; i++) {
-		int rc = moe_endpoints_add(&r->endpoints, c->connect[i], e);
-		if (rc)
-			return rc;
-	}
-	return c->hosts ? moe_hosts_read(c->hosts, c->timeout, &r->endpoints, e) : 0;
+	struct moe_members_config m = {.hosts = c->hosts, .connect = c->connect, .n_connect = c->n_connect, .timeout = c->timeout};
+	int rc = moe_members_new(&m, &r->members, e);
+	return rc ? rc : moe_members_get(r->members, &r->endpoints, e);
 }
 
 static int open_remote(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e)
@@ -26,6 +23,7 @@ static int open_remote(struct moe_run *r, const struct moe_run_config *c, int ma
 		return rc;
 	struct moe_remote_config rc_config = {
 		.endpoints = &r->endpoints,
+		.members = r->members,
 		.model = r->model,
 		.mixed_numerics = c->mixed_numerics,
 		.presum = c->presum,
@@ -107,11 +105,13 @@ int moe_run_overlap(struct moe_run_config *c, const char *overlap, struct moe_er
 
 int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e)
 {
-	struct moe_endpoints p = {0};
 	int rc = 0;
-	for (int i = 0; i < n && rc == 0; i++)
-		rc = moe_endpoints_add(&p, connect[i], e);
-	moe_endpoints_free(&p);
+	for (int i = 0; i < n && rc == 0; i++) {
+		rc = moe_members_check(connect[i], e);
+		for (int j = 0; j < i && rc == 0; j++)
+			if (strcmp(connect[i], connect[j]) == 0)
+				rc = moe_fail(e, MOE_E_INPUT, "%s is listed twice", connect[i]);
+	}
 	return rc ? moe_fail_prefix(e, rc, "--connect") : 0;
 }
 
@@ -238,6 +238,7 @@ void moe_run_close(struct moe_run *r)
 		r->backend->ops->close(r->backend);
 	moe_team_free(r->team);
 	moe_endpoints_free(&r->endpoints);
+	moe_members_free(r->members);
 	moe_tensors_free(r->tensors);
 	moe_source_close(r->source);
 	moe_buf_free(&r->notes);

@@ -39,7 +39,7 @@ struct moe_run_offload {
 struct moe_run_config {
 	const char *shards;          /* a shard set, a checkpoint folder, "synth:SPEC" */
 	const char *hosts;           /* hosts file, or NULL */
-	const char *const *connect;  /* endpoints */
+	const char *const *connect;  /* endpoints and dns://name:port */
 	int n_connect;               /* with no hosts and no endpoints the experts are computed in this process */
 	bool presum, mixed_numerics;
 	bool degrade;                /* go on without experts that no server can compute; what concerns it says so */
@@ -69,7 +69,8 @@ struct moe_run {
 	struct moe_recorder *recorder; /* NULL: nothing is recorded */
 	struct moe_numerics numerics; /* in effect */
 	enum moe_load weights;
-	struct moe_endpoints endpoints;
+	struct moe_members *members; /* servers, as they come and go; NULL: none */
+	struct moe_endpoints endpoints; /* as they were at first */
 	struct moe_experts *experts;
 	bool remote, degrade;
 	double hedge;
@@ -97,7 +98,7 @@ int moe_run_pinned(struct moe_run_config *c, const char *pinned, struct moe_err 
 /* Do the options of a device go together, with each other and with servers?  MOE_E_RANGE: no, or a word is none of those that there are. */
 int moe_run_check_offload(const struct moe_run_config *c, struct moe_err *e);
 
-/* Has every --connect the form of an endpoint?  MOE_E_INPUT, MOE_E_RANGE: not this one. */
+/* Has every --connect the form of an endpoint or of a dns:// name, and none twice?  MOE_E_INPUT, MOE_E_RANGE: not this one. */
 int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e);
 
 /* Open everything, what can be refused most cheaply first; memory is planned before it is taken.  *out: caller owns,

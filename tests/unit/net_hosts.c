@@ -50,7 +50,29 @@ static void hosts_are_read(void **state)
 	}
 }
 
+#define KEY "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef"
+
+static void keys_go_with_hosts_and_endpoints(void **state)
+{
+	struct moe_endpoints p;
+
+	(void)state;
+	assert_int_equal(parse("a slots=2 key=" KEY "\nb\ntcp://c:1 key=00112233445566778899AABBCCDDEEFF0123456789ABCDEF0123456789ABCDEF\n", &p, NULL), 0);
+	assert_int_equal(p.n, 4);
+	assert_string_equal(p.v[0].key, KEY);
+	assert_string_equal(p.v[1].key, KEY);
+	assert_string_equal(p.v[2].key, "");
+	assert_string_equal(p.v[3].at, "tcp://c:1");
+	assert_string_equal(p.v[3].key, KEY);
+	moe_endpoints_free(&p);
+}
+
 static const char *const bad[][2] = {
+	{"a key=", "'key='"},
+	{"a key=0011", "not a key of 64 hexadecimal digits"},
+	{"a key=" KEY "0", "not a key"},
+	{"a key=g0112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef", "not a key"},
+	{"tcp://a:1 key=" KEY " key=" KEY, "key= twice"},
 	{"", "hosts: no servers"},
 	{"# nobody\n", "hosts: no servers"},
 	{"a\nb slots=0", "hosts: line 2: slots=0"},
@@ -173,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hosts_are_read),
+		cmocka_unit_test(keys_go_with_hosts_and_endpoints),
 		cmocka_unit_test(malformed_hosts_are_refused),
 		cmocka_unit_test(zero_bytes_and_endless_lines_are_refused),
 		cmocka_unit_test(a_path_longer_than_a_socket_may_have_is_refused),

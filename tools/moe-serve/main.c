@@ -44,16 +44,18 @@ static const struct moe_tool tool = {
 /* The only server of this process is ready. */
 static int tell(void *ctx, const char *endpoint, struct moe_err *e)
 {
-	return ready_tell(ctx, &endpoint, 1, e);
+	const struct plan *p = ctx;
+
+	return ready_tell(p->o.ready_file, &endpoint, 1, p->key, e);
 }
 
-static int serve(const struct plan *p, struct moe_err *e)
+static int serve(struct plan *p, struct moe_err *e)
 {
 	int rc;
 
 	if (p->supervise)
 		return supervise(p, e);
-	rc = serve_one(p, p->first, true, tell, (void *)p->o.ready_file, e);
+	rc = serve_one(p, p->first, true, tell, p, e);
 	ready_file_remove(p->o.ready_file);
 	return rc;
 }

@@ -9,14 +9,10 @@
 
 #define MAX_READY_FILE (1u << 20)
 
-/* What a ready file says: a line per endpoint. */
-static int make_text(const char *const *endpoints, int n, struct moe_buf *text, struct moe_err *e)
+/* A line of a ready file: an endpoint, and its key ("": none). */
+static int add_line(const char *endpoint, const char *key, struct moe_buf *text, struct moe_err *e)
 {
-	int rc = 0;
-
-	for (int i = 0; i < n && !rc; i++)
-		rc = moe_buf_printf(text, e, "%s\n", endpoints[i]);
-	return rc;
+	return moe_buf_printf(text, e, "%s%s%s\n", endpoint, *key ? " key=" : "", key);
 }
 
 /* Is this, byte for byte, what we write?  A list of hosts that somebody made may look much like it. */
@@ -24,10 +20,11 @@ static bool is_ready_text(const char *text, size_t len)
 {
 	struct moe_endpoints list = {NULL, 0};
 	struct moe_buf again = MOE_BUF_INIT;
-	bool same = moe_hosts_parse(text, len, "", &list, NULL) == 0 &&
-	            make_text((const char *const *)list.v, list.n, &again, NULL) == 0 && again.len == len &&
-	            memcmp(again.data, text, len) == 0;
+	bool same = moe_hosts_parse(text, len, "", &list, NULL) == 0;
 
+	for (int i = 0; i < list.n && same; i++)
+		same = add_line(list.v[i].at, list.v[i].key, &again, NULL) == 0;
+	same = same && again.len == len && memcmp(again.data, text, len) == 0;
 	moe_endpoints_free(&list);
 	moe_buf_free(&again);
 	return same;
@@ -52,20 +49,22 @@ int ready_file_check(const char *path, struct moe_err *e)
 	return unlink(path) == 0 ? 0 : moe_fail_errno(e, "%s", path);
 }
 
-static int write_file(const char *path, const char *const *endpoints, int n, struct moe_err *e)
+static int write_file(const char *path, const char *const *endpoints, int n, const char *key, struct moe_err *e)
 {
 	struct moe_buf text = MOE_BUF_INIT;
-	int rc = make_text(endpoints, n, &text, e);
+	int rc = 0;
 
+	for (int i = 0; i < n && !rc; i++)
+		rc = add_line(endpoints[i], key, &text, e);
 	if (!rc)
 		rc = moe_write_file(path, text.data, text.len, e);
 	moe_buf_free(&text);
 	return rc;
 }
 
-int ready_tell(const char *path, const char *const *endpoints, int n, struct moe_err *e)
+int ready_tell(const char *path, const char *const *endpoints, int n, const char *key, struct moe_err *e)
 {
-	int rc = path ? write_file(path, endpoints, n, e) : 0;
+	int rc = path ? write_file(path, endpoints, n, key, e) : 0;
 
 	if (!rc)
 		notify_ready(n);

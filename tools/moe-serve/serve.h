@@ -38,6 +38,7 @@ struct plan {
 	struct moe_nodes nodes;      /* servers are bound to them in turn; none: they are not bound */
 	const char *device;          /* in effect: "cpu", "cuda", "cuda:N"; NULL: the host's processor, in its own memory */
 	int gpus;                    /* of this host, where "cuda" or "auto" was asked for */
+	char key[MOE_KEY_TEXT];      /* public, of all servers; "": there are no keys */
 	bool must_bind;              /* it was asked for by name: a server that cannot be bound fails */
 	double watchdog;             /* seconds within which the service manager wants to hear of us; 0: it does not */
 	_Atomic uint64_t *beats;     /* [last - first + 1] when each child's loop went round last (moe_now_ns, 0: it does not yet), shared
@@ -102,8 +103,8 @@ double notify_watchdog(void);
 /* ready.c */
 /* Refuse a --ready-file that is there and is not one; remove one that an earlier run left. */
 int ready_file_check(const char *path, struct moe_err *e);
-/* Tell the world: write the ready file (if any), and notify_ready. */
-int ready_tell(const char *path, const char *const *endpoints, int n, struct moe_err *e);
+/* Tell the world: write the ready file (if any), with the servers' public key ("": none), and notify_ready. */
+int ready_tell(const char *path, const char *const *endpoints, int n, const char *key, struct moe_err *e);
 void ready_file_remove(const char *path);
 
 #endif
