@@ -19,17 +19,23 @@ static int check_config(const struct moe_remote_config *c, struct moe_err *e)
 
 static int allocate(struct remote *r, struct moe_err *e)
 {
-	size_t n = (size_t)r->n, layers = (size_t)r->terms.model->n_layers;
-	size_t experts = layers * (size_t)moe_model_max_experts(r->terms.model);
-	int rc = 0;
+	const struct moe_model *m = r->terms.model;
+	size_t n = (size_t)r->room, wide = (size_t)moe_model_max_experts(m), experts = (size_t)m->n_layers * wide;
+	int rc = holders_new(&r->holders, experts, e);
 
 	r->links = moe_calloc(n, sizeof *r->links, "servers", e);
 	r->items = moe_calloc(n, 3 * sizeof *r->items, "servers", e);
-	r->owner = moe_calloc(experts, sizeof *r->owner, "owners of experts", e);
-	if (!r->links || !r->items || !r->owner)
+	r->holds = moe_calloc(n, sizeof *r->holds, "servers", e);
+	r->choice = moe_calloc(n, sizeof *r->choice, "servers", e);
+	r->planned = moe_calloc(n, sizeof *r->planned, "servers", e);
+	r->has = moe_calloc(experts, 1, "list of experts", e);
+	r->taken = moe_calloc(wide / DISPATCH_SET_BITS + 1, sizeof *r->taken, "servers", e);
+	if (!r->links || !r->items || !r->holds || !r->choice || !r->planned || !r->has || !r->taken)
 		return MOE_E_NOMEM;
+	if (!rc)
+		rc = dispatch_lists_new(r->terms.max_rows, wire_top_k(m), &r->lists, e);
 	for (int i = 0; i < FLIGHTS && !rc; i++)
-		rc = flight_new(&r->flights[i], r, e);
+		rc = flight_new(&r->flights[i], r, i, e);
 	return rc;
 }
 
@@ -41,7 +47,7 @@ static int connect_all(struct remote *r, const struct moe_endpoints *to, struct 
 	if (!r->ctx)
 		return moe_fail(e, MOE_E_NOMEM, "ZeroMQ: %s", zmq_strerror(errno));
 	/* A link has a socket, a monitor and the monitor's hidden other end. */
-	zmq_ctx_set(r->ctx, ZMQ_MAX_SOCKETS, 4 * r->n + 16);
+	zmq_ctx_set(r->ctx, ZMQ_MAX_SOCKETS, 4 * r->room + 16);
 	for (int i = 0; i < r->n && !rc; i++)
 		rc = link_open(&r->links[i], r->ctx, to->v[i].at, i, &r->terms, e);
 	return rc;
@@ -94,20 +100,16 @@ static int await_all(struct remote *r, double timeout, struct moe_err *e)
 }
 
 /* Together they must hold every expert. */
-static int check_coverage(const struct remote *r, struct moe_err *e)
+static int check_coverage(struct remote *r, struct moe_err *e)
 {
 	const struct moe_model *m = r->terms.model;
-	size_t wide = (size_t)moe_model_max_experts(m);
+	int wide = moe_model_max_experts(m);
 
+	find_holders(r);
 	for (int layer = 0; layer < m->n_layers; layer++)
-		for (int expert = 0; expert < m->layers[layer].ffn.experts; expert++) {
-			bool held = false;
-
-			for (int i = 0; i < r->n && !held; i++)
-				held = r->links[i].has[(size_t)layer * wide + (size_t)expert];
-			if (!held)
+		for (int expert = 0; expert < m->layers[layer].ffn.experts; expert++)
+			if (r->holders.start[layer * wide + expert] == r->holders.start[layer * wide + expert + 1])
 				return moe_fail(e, MOE_E_PEER, "no server holds layer %d expert %d", layer, expert);
-		}
 	return 0;
 }
 
@@ -127,7 +129,8 @@ int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **o
 		.base.ops = &remote_ops,
 		.terms = {.model = c->model, .identity = c->identity, .mixed_numerics = c->mixed_numerics, .max_rows = c->max_rows,
 		          .transport = c->transport},
-		.presum = c->presum, .wire = c->wire, .timeout = c->timeout, .n = c->endpoints->n, .dirty = true,
+		.presum = c->presum, .degrade = c->degrade, .wire = c->wire, .timeout = c->timeout, .n = c->endpoints->n,
+		.room = c->endpoints->n, .dirty = true, .random = moe_now_ns() | 1,
 	};
 	spin_start(&r->spin, c->busy_poll);
 	if (!wire_max_bytes(c->model, c->max_rows, &r->terms.max_request, &r->terms.max_reply))
@@ -152,14 +155,20 @@ void remote_close(struct moe_experts *x)
 	struct remote *r = (struct remote *)x;
 
 	for (int i = 0; i < FLIGHTS; i++)
-		flight_free(&r->flights[i]);
+		flight_free(r, &r->flights[i]);
 	for (int i = 0; r->links && i < r->n; i++)
 		link_close(&r->links[i]);
 	if (r->ctx)
 		zmq_ctx_term(r->ctx);
+	holders_free(&r->holders);
+	dispatch_lists_free(&r->lists);
 	free(r->links);
 	free(r->items);
-	free(r->owner);
+	free(r->holds);
+	free(r->choice);
+	free(r->planned);
+	free(r->has);
+	free(r->taken);
 	free(r);
 }
 

@@ -1,7 +1,9 @@
-/* The client's own fields, shared by what opens it (client.c), what batches do (flight.c) and what comes in (intake.c). */
+/* The client's own fields, shared by what opens it (client.c), what batches do (flight.c, ask.c), what comes in (intake.c) and
+ * what time brings (tend.c). */
 #ifndef MOE_NET_CLIENT_H
 #define MOE_NET_CLIENT_H
 
+#include "net/choose.h"
 #include "net/dispatch.h"
 #include "net/link.h"
 #include "net/net.h"
@@ -9,64 +11,114 @@
 
 #define FLIGHTS 4                /* most batches under way at a time */
 
-enum part_state { PART_WAITING, PART_HERE, PART_LOST };
+enum ask_state {
+	ASK_FREE,
+	ASK_PLANNED,             /* not sent yet */
+	ASK_WAITING,
+	ASK_USED,                /* answered, and outputs of the batch lie in the answer */
+};
 
-/* A part's answer: a message's frame, which may lie in a lane's slot. */
-struct answer {
-	zmq_msg_t m;
-	struct lane *lane;       /* NULL: ZeroMQ's own memory */
+/* One message to one server, for some of a batch's groups. */
+struct ask {
+	enum ask_state state;
+	uint64_t id;
+	int link;
+	int pairs, rows;
+	uint64_t epoch;          /* of the experts that are meant */
+	dispatch_set *groups;    /* [flight.words] */
+	zmq_msg_t answer;        /* ASK_USED */
+	struct lane *lane;       /* in whose slot the answer lies; NULL: in ZeroMQ's own memory */
 	int slot;
+};
+
+/* How a group of dispatch gets its output. */
+struct errand {
+	int asks;                /* that carry it and are not answered */
+	int attempts;            /* asks so far */
+	bool lost;               /* nobody is left to ask */
+	uint64_t again;          /* moe_now_ns() before which it is not asked: those who have it are busy */
+	uint64_t *tried, *busy;  /* links asked for it; of these, those that said that they were busy */
 };
 
 /* A batch under way. */
 struct flight {
-	uint64_t ticket;         /* 0: free; also the id of its requests */
+	uint64_t ticket;         /* 0: free */
+	int number;              /* which of the flights */
 	struct moe_batch b;
 	uint64_t deadline;       /* moe_now_ns(); 0: none */
 	struct dispatch d;
-	enum part_state *state;  /* [servers], by part */
-	struct answer *answer;   /* [servers], by part; what d.parts[].y points into when PART_HERE */
-	int waiting;             /* parts PART_WAITING */
+	int words;               /* of a set of groups */
+	struct errand *errands;  /* [experts], as dispatch.groups */
+	uint64_t *marks;         /* where errands' sets lie */
+	struct ask *asks;        /* [room] */
+	int n_asks, room;        /* the places after n_asks are free */
+	dispatch_set *sets;      /* where asks' sets lie */
+	int open;                /* groups that have no output and are not lost */
+	bool restless;           /* some of them are to be asked for */
+	uint64_t again;          /* when one of them is to be asked for, that has to wait; 0: none */
 	struct moe_err why;      /* the first thing that went wrong; code 0: nothing */
 };
 
 struct remote {
 	struct moe_experts base;
-	struct link_terms terms;
-	bool presum;
+	struct link_terms terms; /* the epoch of the identity is the one in use */
+	bool presum, degrade;
 	enum moe_wire_type wire;
 	double timeout;
 	void *ctx;
-	struct link *links;      /* [n] */
-	int n;
-	zmq_pollitem_t *items;   /* [3 n]: monitor and socket of each link; then the lanes' sockets, of those that have one */
+	struct link *links;      /* [room]; one without a socket is free */
+	int n, room;             /* the places after n are free */
+	zmq_pollitem_t *items;   /* [3 room]: monitor and socket of each link; then the lanes' sockets, of those that have one */
 	struct spin spin;
 	uint64_t polled;         /* moe_now_ns() when the sockets were looked at */
-	int32_t *owner;          /* [n_layers * max_experts] the link to ask, -1: none */
-	bool dirty;              /* owner is out of date */
+	struct holders holders;
+	const struct holdings **holds; /* [room] to work in */
+	bool dirty;              /* holders is out of date */
+	struct choose_server *choice; /* [room] to work in */
+	int *planned;            /* [room] to work in: the ask for this link that is being planned, -1 */
+	uint8_t *has;            /* [n_layers * max_experts] to work in */
+	struct dispatch_lists lists; /* to work in */
+	dispatch_set *taken;     /* to work in */
 	struct flight flights[FLIGHTS];
-	uint64_t last_ticket;
+	uint64_t last_ticket, last_id, random;
 	struct moe_remote_stats stats;
 };
 
 /* flight.c */
 extern const struct moe_experts_ops remote_ops;
-int flight_new(struct flight *f, const struct remote *r, struct moe_err *e);
-void flight_free(struct flight *f);
-/* The flight with this ticket, or NULL. */
-struct flight *flight_find(struct remote *r, uint64_t ticket);
-/* A part will not be answered; the first reason of a flight is kept. No effect unless the part is waiting. */
-void flight_lose(struct remote *r, struct flight *f, int part, int code, const char *words);
+int flight_new(struct flight *f, const struct remote *r, int number, struct moe_err *e);
+void flight_free(struct remote *r, struct flight *f);
+/* The time that is left; WIRE_FOREVER: no deadline. */
+uint64_t flight_remaining(const struct flight *f);
+
+/* ask.c */
+/* Ask for every group that nobody has been asked for, or whose servers were lost, of the best server that is left; those for which
+ * there is none are lost, or wait.  Until nothing is to be asked at once. */
+void flight_ask(struct remote *r, struct flight *f);
+/* Choose whom to ask.  MOE_E_BUSY: servers have no credits left, and nothing is planned. */
+int flight_plan(struct remote *r, struct flight *f, struct moe_err *e);
+/* The waiting ask of this id to this link; NULL: too late, or never asked. */
+struct ask *ask_find(struct remote *r, int link, uint64_t id, struct flight **f);
+/* It will not be answered: what it was to bring is asked of others.  No effect unless it is waiting. */
+void ask_lose(struct remote *r, struct flight *f, struct ask *a, int code, const char *words);
+/* Its answer has come, in m: outputs that are not there yet are taken, and stay where they are. */
+void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct message *m);
+/* Give its place back; the answer, if it waits for one, is nobody's. */
+void ask_drop(struct remote *r, struct ask *a);
+/* At the deadline: what is not there is lost. */
+void flight_give_up(struct remote *r, struct flight *f);
 
 /* intake.c */
 /* Wait up to ms for anything to happen, and deal with all that did: answers, servers that came and went. */
 void intake(struct remote *r, int ms);
 /* Can this server be asked now? */
 bool link_usable(const struct link *l);
+/* Who holds what, anew, after a change. */
+void find_holders(struct remote *r);
 
 /* client_lane.c */
-/* A slot for a part of this link, held; -1: it goes over ZeroMQ. */
-int link_lane_claim(struct link *l, const struct dispatch_part *p, int hidden);
+/* A slot for a message of so many rows and pairs to this link, held; -1: it goes over ZeroMQ. */
+int link_lane_claim(struct link *l, int rows, int pairs, int hidden);
 /* Has an answer come in any lane (of the struct remote at arg)?  Does one lack?  Have all links a lane? */
 bool lanes_ready(const void *arg);
 bool lanes_wait(const struct remote *r);

@@ -83,12 +83,12 @@ bool link_lane_attend(struct link *l, const struct link_terms *t)
 
 /* ---- using it ---- */
 
-int link_lane_claim(struct link *l, const struct dispatch_part *p, int hidden)
+int link_lane_claim(struct link *l, int rows, int pairs, int hidden)
 {
 	uint64_t request, reply;
 
 	if (!l->lane || !l->lane->open ||
-	    !ring_room((uint64_t)p->rows, (uint64_t)p->pairs, (uint64_t)hidden, &request, &reply) ||
+	    !ring_room((uint64_t)rows, (uint64_t)pairs, (uint64_t)hidden, &request, &reply) ||
 	    request > l->lane->ring.shape.request || reply > l->lane->ring.shape.reply)
 		return -1;
 	return ring_claim(&l->lane->ring);
@@ -120,7 +120,7 @@ bool lanes_wait(const struct remote *r)
 bool lanes_everywhere(const struct remote *r)
 {
 	for (int i = 0; i < r->n; i++)
-		if (!is_open(&r->links[i]))
+		if (r->links[i].socket && !is_open(&r->links[i]))
 			return false;
 	return true;
 }

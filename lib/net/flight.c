@@ -5,46 +5,67 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/client.h"
-#include "net/states.h"
 
 #define LONGEST_POLL_MS 1000
+/* Every group can be asked of two servers at a time, and have an answer of its own in use. */
+#define ASKS_OF_A_GROUP 3
+#define ASKS_MOST 0x4000
 
-int flight_new(struct flight *f, const struct remote *r, struct moe_err *e)
+/* Sets for n asks, and for n groups the links that were tried. */
+static int hand_out_sets(struct flight *f, const struct remote *r, struct moe_err *e)
+{
+	size_t links = (size_t)(r->room + 63) / 64, words = (size_t)f->words;
+
+	f->sets = moe_calloc((size_t)f->room * words, sizeof *f->sets, "batch", e);
+	f->marks = moe_calloc((size_t)f->d.experts * 2 * links, sizeof *f->marks, "batch", e);
+	if (!f->sets || !f->marks)
+		return MOE_E_NOMEM;
+	for (int i = 0; i < f->room; i++)
+		f->asks[i].groups = f->sets + (size_t)i * words;
+	for (int i = 0; i < f->d.experts; i++) {
+		f->errands[i].tried = f->marks + (size_t)i * 2 * links;
+		f->errands[i].busy = f->errands[i].tried + links;
+	}
+	return 0;
+}
+
+int flight_new(struct flight *f, const struct remote *r, int number, struct moe_err *e)
 {
 	const struct moe_model *m = r->terms.model;
+	int experts = moe_model_max_experts(m);
 
-	f->state = moe_calloc((size_t)r->n, sizeof *f->state, "batch", e);
-	f->answer = moe_calloc((size_t)r->n, sizeof *f->answer, "batch", e);
-	if (!f->state || !f->answer)
+	f->number = number;
+	f->room = experts < ASKS_MOST / ASKS_OF_A_GROUP ? ASKS_OF_A_GROUP * experts : ASKS_MOST;
+	f->words = (experts + DISPATCH_SET_BITS - 1) / DISPATCH_SET_BITS;
+	f->asks = moe_calloc((size_t)f->room, sizeof *f->asks, "batch", e);
+	f->errands = moe_calloc((size_t)experts, sizeof *f->errands, "batch", e);
+	if (!f->asks || !f->errands || dispatch_new(r->terms.max_rows, wire_top_k(m), experts, &f->d, e))
 		return MOE_E_NOMEM;
-	return dispatch_new(r->terms.max_rows, wire_top_k(m), moe_model_max_experts(m), r->n, &f->d, e);
+	return hand_out_sets(f, r, e);
 }
 
 /* Ready for the next batch. */
-static void clear(struct flight *f)
+static void clear(struct remote *r, struct flight *f)
 {
-	for (int i = 0; f->ticket && i < f->d.n_parts; i++) {
-		struct answer *a = &f->answer[i];
-
-		zmq_msg_close(&a->m);
-		if (!a->lane)
-			continue;
-		ring_release(&a->lane->ring, a->slot);
-		lane_drop(a->lane);
-		a->lane = NULL;
-	}
+	for (int i = 0; i < f->n_asks; i++)
+		ask_drop(r, &f->asks[i]);
+	f->n_asks = 0;
 	f->ticket = 0;
+	f->restless = false;
+	f->again = 0;
 }
 
-void flight_free(struct flight *f)
+void flight_free(struct remote *r, struct flight *f)
 {
-	clear(f);
+	clear(r, f);
 	dispatch_free(&f->d);
-	free(f->state);
-	free(f->answer);
+	free(f->asks);
+	free(f->errands);
+	free(f->sets);
+	free(f->marks);
 }
 
-struct flight *flight_find(struct remote *r, uint64_t ticket)
+static struct flight *find(struct remote *r, uint64_t ticket)
 {
 	for (int i = 0; i < FLIGHTS; i++)
 		if (ticket && r->flights[i].ticket == ticket)
@@ -52,60 +73,7 @@ struct flight *flight_find(struct remote *r, uint64_t ticket)
 	return NULL;
 }
 
-void flight_lose(struct remote *r, struct flight *f, int part, int code, const char *words)
-{
-	struct link *l = &r->links[f->d.parts[part].server];
-
-	if (f->state[part] != PART_WAITING)
-		return;
-	f->state[part] = PART_LOST;
-	f->waiting--;
-	l->wanted--;
-	r->dirty = true;
-	if (!f->why.code)
-		link_fail(l, &f->why, code, words);
-}
-
-/* ---- submit ---- */
-
-/* The lowest rank that can be asked; any gives the same bits. */
-static void find_owners(struct remote *r)
-{
-	size_t n = (size_t)r->terms.model->n_layers * (size_t)moe_model_max_experts(r->terms.model);
-	int rank = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		r->owner[i] = -1;
-		for (int j = 0; j < r->n; j++) {
-			if (!r->links[j].has[i] || !link_usable(&r->links[j]) || (r->owner[i] >= 0 && r->links[j].rank >= rank))
-				continue;
-			r->owner[i] = j;
-			rank = r->links[j].rank;
-		}
-	}
-	r->dirty = false;
-}
-
-/* Why no server can be asked for an expert. */
-static void explain_missing(const struct remote *r, int layer, int expert, struct moe_err *e)
-{
-	size_t i = (size_t)layer * (size_t)moe_model_max_experts(r->terms.model) + (size_t)expert;
-
-	for (int j = 0; j < r->n; j++) {
-		const struct link *l = &r->links[j];
-
-		if (!l->has[i])
-			continue;
-		if (l->state == LINK_READY)
-			link_fail(l, e, MOE_E_TIMEOUT, "silent: it has not answered the requests before");
-		else
-			link_fail(l, e, MOE_E_PEER, l->state == LINK_GREETED ? "not connected" : l->why.msg);
-		return;
-	}
-	moe_fail(e, MOE_E_PEER, "no server holds layer %d expert %d", layer, expert);
-}
-
-static uint64_t remaining(const struct flight *f)
+uint64_t flight_remaining(const struct flight *f)
 {
 	uint64_t now = moe_now_ns();
 
@@ -114,83 +82,7 @@ static uint64_t remaining(const struct flight *f)
 	return f->deadline > now ? f->deadline - now : 0;
 }
 
-static int fill_message(const struct remote *r, const struct flight *f, const struct dispatch_part *p, struct message *m,
-                        struct moe_err *e)
-{
-	const struct dispatch *d = &f->d;
-	struct wire_request q = {
-		.flags = r->presum ? WIRE_PRESUM : 0, .id = f->ticket, .epoch = r->terms.identity.epoch,
-		.instance = r->links[p->server].welcome.instance, .trace = f->b.trace, .remaining_ns = remaining(f),
-		.layer = (uint32_t)f->b.layer, .rows = (uint32_t)p->rows, .width = (uint32_t)r->terms.model->hidden,
-		.pairs = (uint32_t)p->pairs, .priority = f->b.priority, .type = r->wire,
-	};
-	size_t list = (size_t)p->pairs * 4, row = (size_t)r->terms.model->hidden * states_bytes(r->wire);
-	unsigned char header[WIRE_HEADER_MAX];
-	void *to;
-	int rc = message_add(m, header, wire_put_request(&q, header), NULL, e);
-
-	if (!rc)
-		rc = message_add(m, d->expert + p->first, list, NULL, e);
-	if (!rc)
-		rc = message_add(m, d->row + p->first, list, NULL, e);
-	if (!rc)
-		rc = message_add(m, d->weight + p->first, list, NULL, e);
-	if (!rc)
-		rc = message_add(m, NULL, (size_t)p->rows * row, &to, e);
-	if (!rc)
-		dispatch_gather(d, p, &f->b, r->terms.model->hidden, r->wire, to);
-	return rc;
-}
-
-static void count_message(struct moe_remote_stats *s, const struct message *m)
-{
-	uint64_t bytes = message_bytes(m);
-
-	s->messages++;
-	s->bytes_out += bytes;
-	s->shm_messages += m->lane != NULL;
-	s->shm_bytes_out += m->lane ? bytes : 0;
-}
-
-static void send_part(struct remote *r, struct flight *f, int part)
-{
-	struct dispatch_part *p = &f->d.parts[part];
-	struct link *l = &r->links[p->server];
-	int slot = link_lane_claim(l, p, r->terms.model->hidden);
-	struct message m = {.n = 0};
-	struct moe_err e;
-
-	f->state[part] = PART_WAITING;
-	f->waiting++;
-	l->wanted++;
-	if (slot >= 0)
-		message_for_slot(&m, l->lane, slot);
-	if (fill_message(r, f, p, &m, &e)) {
-		message_drop(&m);
-		if (slot >= 0)
-			ring_release(&l->lane->ring, slot);
-		flight_lose(r, f, part, e.code, e.msg);
-		return;
-	}
-	count_message(&r->stats, &m);
-	if (!message_send(l->socket, &m, NULL)) {
-		flight_lose(r, f, part, MOE_E_PEER, "not connected");
-		return;
-	}
-	l->unanswered++;
-}
-
-/* A part for a server that has no credits left: the caller should collect an earlier batch first. */
-static bool over_credits(const struct remote *r, const struct flight *f)
-{
-	for (int i = 0; i < f->d.n_parts; i++) {
-		const struct link *l = &r->links[f->d.parts[i].server];
-
-		if ((uint32_t)l->unanswered >= l->welcome.credits)
-			return true;
-	}
-	return false;
-}
+/* ---- submit ---- */
 
 static struct flight *free_flight(struct remote *r)
 {
@@ -200,17 +92,30 @@ static struct flight *free_flight(struct remote *r)
 	return NULL;
 }
 
+static void clear_errands(const struct remote *r, struct flight *f)
+{
+	size_t links = (size_t)(r->room + 63) / 64;
+
+	for (int i = 0; i < f->d.n_groups; i++)
+		f->errands[i] = (struct errand){.tried = f->errands[i].tried, .busy = f->errands[i].busy};
+	memset(f->marks, 0, (size_t)f->d.n_groups * 2 * links * sizeof *f->marks);
+	f->open = f->d.n_groups;
+}
+
 static int cut(struct remote *r, struct flight *f, const struct moe_batch *b, struct moe_err *e)
 {
 	const struct moe_model *m = r->terms.model;
-	const int32_t *owner;
+	int rc;
 
 	if (b->layer < 0 || b->layer >= m->n_layers || m->layers[b->layer].ffn.kind != MOE_FFN_MOE)
 		return moe_fail(e, MOE_E_RANGE, "layer %d has no experts", b->layer);
-	if (r->dirty)
-		find_owners(r);
-	owner = r->owner + (size_t)b->layer * (size_t)moe_model_max_experts(m);
-	return dispatch_cut(&f->d, b, owner, m->layers[b->layer].ffn.experts, e);
+	rc = dispatch_cut(&f->d, b, m->layers[b->layer].ffn.experts, e);
+	if (rc)
+		return rc;
+	f->b = *b;
+	f->why = (struct moe_err)MOE_ERR_INIT;
+	clear_errands(r, f);
+	return flight_plan(r, f, e);
 }
 
 static int submit(struct moe_experts *x, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e)
@@ -224,23 +129,15 @@ static int submit(struct moe_experts *x, const struct moe_batch *b, uint64_t *ti
 	if (!f)
 		return moe_fail(e, MOE_E_BUSY, "%d batches are under way", FLIGHTS);
 	rc = cut(r, f, b, e);
-	if (rc)
+	if (rc) {
+		clear(r, f);
 		return rc;
-	if (over_credits(r, f))
-		return moe_fail(e, MOE_E_BUSY, "a server has no credits left");
-	f->b = *b;
-	f->why = (struct moe_err)MOE_ERR_INIT;
-	f->waiting = 0;
+	}
 	f->ticket = ++r->last_ticket;
 	f->deadline = b->deadline;
 	if (!f->deadline && r->timeout > 0)
 		f->deadline = moe_now_ns() + (uint64_t)(r->timeout * 1e9);
-	if (f->d.missing >= 0)
-		explain_missing(r, b->layer, f->d.missing, &f->why);
-	for (int i = 0; i < f->d.n_parts; i++)
-		zmq_msg_init(&f->answer[i].m);
-	for (int i = 0; i < f->d.n_parts; i++)
-		send_part(r, f, i);
+	flight_ask(r, f);
 	r->stats.batches++;
 	*ticket = f->ticket;
 	return 0;
@@ -248,22 +145,20 @@ static int submit(struct moe_experts *x, const struct moe_batch *b, uint64_t *ti
 
 /* ---- the answer ---- */
 
-/* At the deadline, whoever has not answered is late. */
-static void give_up(struct remote *r, struct flight *f)
-{
-	for (int i = 0; i < f->d.n_parts; i++)
-		flight_lose(r, f, i, MOE_E_TIMEOUT, "no answer before the deadline");
-}
-
+/* A batch that is done is never "busy", whatever a server said. */
 static int finish(struct remote *r, struct flight *f, struct moe_err *e)
 {
 	const struct dispatch_answer a = {.hidden = r->terms.model->hidden, .type = r->wire, .presum = r->presum};
-	int code = f->why.code;
+	int code = 0;
 
-	dispatch_combine(&f->d, &f->b, &a);
+	r->stats.degraded += (uint64_t)dispatch_combine(&f->d, &f->b, &a, r->degrade);
+	for (int i = 0; i < f->b.rows && !code; i++)
+		code = f->b.failed[i] ? f->why.code : 0;
+	if (code == MOE_E_BUSY)
+		code = f->why.code = MOE_E_TIMEOUT;
 	if (code && e)
 		*e = f->why;
-	clear(f);
+	clear(r, f);
 	return code;
 }
 
@@ -275,31 +170,39 @@ static int unknown(uint64_t ticket, struct moe_err *e)
 static int poll_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e)
 {
 	struct remote *r = (struct remote *)x;
-	struct flight *f = flight_find(r, ticket);
+	struct flight *f = find(r, ticket);
 
 	if (!f)
 		return unknown(ticket, e);
 	intake(r, 0);
-	if (f->waiting && remaining(f) == 0)
-		give_up(r, f);
-	return f->waiting ? moe_fail(e, MOE_E_BUSY, "not done yet") : finish(r, f, e);
+	if (f->open && flight_remaining(f) == 0)
+		flight_give_up(r, f);
+	return f->open ? moe_fail(e, MOE_E_BUSY, "not done yet") : finish(r, f, e);
+}
+
+/* Milliseconds until something is to be done without anything coming in. */
+static int patience(const struct flight *f)
+{
+	uint64_t ns = flight_remaining(f), now = moe_now_ns();
+
+	if (f->again && (f->again < now ? 0 : f->again - now) < ns)
+		ns = f->again < now ? 0 : f->again - now;
+	return ns / 1000000 < LONGEST_POLL_MS ? (int)(ns / 1000000) + 1 : LONGEST_POLL_MS;
 }
 
 static int wait_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e)
 {
 	struct remote *r = (struct remote *)x;
-	struct flight *f = flight_find(r, ticket);
+	struct flight *f = find(r, ticket);
 	uint64_t start = moe_now_ns();
 
 	if (!f)
 		return unknown(ticket, e);
-	while (f->waiting) {
-		uint64_t ms = remaining(f) / 1000000;
-
-		if (remaining(f) == 0)
-			give_up(r, f);
+	while (f->open) {
+		if (flight_remaining(f) == 0)
+			flight_give_up(r, f);
 		else
-			intake(r, ms < LONGEST_POLL_MS ? (int)ms + 1 : LONGEST_POLL_MS);
+			intake(r, patience(f));
 	}
 	r->stats.wait_ns += moe_now_ns() - start;
 	return finish(r, f, e);
@@ -308,13 +211,10 @@ static int wait_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e
 static void cancel(struct moe_experts *x, uint64_t ticket)
 {
 	struct remote *r = (struct remote *)x;
-	struct flight *f = flight_find(r, ticket);
+	struct flight *f = find(r, ticket);
 
-	if (!f)
-		return;
-	for (int i = 0; i < f->d.n_parts; i++)
-		flight_lose(r, f, i, MOE_E_CANCELLED, "given up");
-	clear(f);
+	if (f)
+		clear(r, f);
 }
 
 const struct moe_experts_ops remote_ops = {

@@ -17,17 +17,26 @@ bool link_usable(const struct link *l)
 	return l->state == LINK_READY && !silent;
 }
 
-/* Everything that waits for this server is lost. */
+void find_holders(struct remote *r)
+{
+	if (!r->dirty)
+		return;
+	for (int i = 0; i < r->n; i++)
+		r->holds[i] = r->links[i].socket ? &r->links[i].holds : NULL;
+	r->dirty = holders_find(&r->holders, r->holds, r->n, NULL) != 0;
+}
+
+/* Everything that waits for this server is lost, and asked of others. */
 static void lose_link(struct remote *r, int i, const char *why)
 {
 	for (int j = 0; j < FLIGHTS; j++) {
 		struct flight *f = &r->flights[j];
 
-		if (f->ticket && f->d.part_of_server[i] >= 0)
-			flight_lose(r, f, f->d.part_of_server[i], MOE_E_PEER, why);
+		for (int a = 0; a < f->n_asks; a++)
+			if (f->asks[a].link == i)
+				ask_lose(r, f, &f->asks[a], MOE_E_PEER, why);
 	}
 	link_lost(&r->links[i], why);
-	r->dirty = true;
 }
 
 /* A server that does not keep to the protocol is not asked again before it reconnects. */
@@ -37,102 +46,99 @@ static void refuse_link(struct remote *r, int i, const struct moe_err *why)
 	r->links[i].state = LINK_REFUSED;
 }
 
-/* Owners are found anew only when an answer makes a silent server usable, not after every one. */
-static void answered(struct remote *r, int i)
+static void answered(struct link *l)
 {
-	struct link *l = &r->links[i];
-	bool before = link_usable(l);
-
 	if (l->unanswered > 0)
 		l->unanswered--;
-	if (link_usable(l) != before)
-		r->dirty = true;
 }
 
-/* The waiting part that this id from this server answers; NULL: too late, or never asked. */
-static struct flight *find_part(struct remote *r, int i, uint64_t id, int *part)
+static bool fits(const struct remote *r, const struct flight *f, const struct ask *a, const struct wire_reply *got)
 {
-	struct flight *f = flight_find(r, id);
-
-	if (!f)
-		return NULL;
-	*part = f->d.part_of_server[i];
-	return *part >= 0 && f->state[*part] == PART_WAITING ? f : NULL;
-}
-
-static bool fits(const struct remote *r, const struct flight *f, int part, const struct wire_reply *a)
-{
-	const struct dispatch_part *p = &f->d.parts[part];
-	int rows = r->presum ? p->rows : p->pairs;
-
-	return a->rows == (uint32_t)rows && a->width == (uint32_t)r->terms.model->hidden &&
-	       a->layer == (uint32_t)f->b.layer && a->epoch == r->terms.identity.epoch && a->type == r->wire &&
-	       ((a->flags & WIRE_PRESUM) != 0) == r->presum;
-}
-
-/* The output stays where it is until the batch is done with it; so does the slot that it lies in. */
-static void keep(struct answer *a, struct message *m)
-{
-	zmq_msg_move(&a->m, &m->part[1]);
-	if (!m->lane)
-		return;
-	a->lane = m->lane;
-	a->slot = m->slot;
-	a->lane->holders++;
-	m->lane = NULL;
+	return got->rows == (uint32_t)(r->presum ? a->rows : a->pairs) && got->width == (uint32_t)r->terms.model->hidden &&
+	       got->layer == (uint32_t)f->b.layer && got->epoch == a->epoch && got->type == r->wire &&
+	       ((got->flags & WIRE_PRESUM) != 0) == r->presum;
 }
 
 static void take_reply(struct remote *r, int i, struct message *m, const struct wire_frame *frames)
 {
-	struct wire_reply a;
+	struct wire_reply got;
 	struct moe_err e;
 	struct flight *f;
-	int part;
+	struct ask *a;
 
-	if (wire_get_reply(frames, m->n, &a, &e)) {
+	if (wire_get_reply(frames, m->n, &got, &e)) {
 		refuse_link(r, i, &e);
 		return;
 	}
-	answered(r, i);
-	f = find_part(r, i, a.id, &part);
-	if (!f)
+	answered(&r->links[i]);
+	a = ask_find(r, i, got.id, &f);
+	if (!a)
 		return;
-	if (!fits(r, f, part, &a)) {
-		flight_lose(r, f, part, MOE_E_PEER, "the answer does not fit the request");
+	if (!fits(r, f, a, &got)) {
+		ask_lose(r, f, a, MOE_E_PEER, "the answer does not fit the request");
 		return;
 	}
-	keep(&f->answer[part], m);
-	f->d.parts[part].y = zmq_msg_data(&f->answer[part].m);
-	f->state[part] = PART_HERE;
-	f->waiting--;
-	r->links[i].wanted--;
+	link_learn(&r->links[i], got.compute_ns, a->pairs);
+	ask_answered(r, f, a, m);
+}
+
+/* It does not know what the client believes of it: this run of it, an epoch, an expert. */
+static void greet_again(struct remote *r, int i, const struct ask *a)
+{
+	struct link *l = &r->links[i];
+
+	if (a)
+		holdings_forget(&l->holds, a->epoch);
+	if (l->state == LINK_READY)
+		l->state = LINK_DOWN;
+	r->dirty = true;
 }
 
 static void take_error(struct remote *r, int i, const struct message *m, const struct wire_frame *frames)
 {
-	struct wire_error a;
+	struct wire_error got;
 	struct moe_err e;
 	struct flight *f;
-	int part;
+	struct ask *a;
 
-	if (wire_get_error(frames, m->n, &a, &e)) {
+	if (wire_get_error(frames, m->n, &got, &e)) {
 		refuse_link(r, i, &e);
 		return;
 	}
-	if (a.flags & WIRE_HELLO_AGAIN) {
-		lose_link(r, i, a.text);
-		return;
-	}
-	if (!a.id) {
+	if (!got.id) {
 		/* It speaks of no request: of our HELLO, then. */
-		moe_fail(&e, a.code, "%s", a.text);
+		moe_fail(&e, got.code, "%s", got.text);
 		refuse_link(r, i, &e);
 		return;
 	}
-	answered(r, i);
-	f = find_part(r, i, a.id, &part);
-	if (f)
-		flight_lose(r, f, part, a.code, a.text);
+	answered(&r->links[i]);
+	a = ask_find(r, i, got.id, &f);
+	if (a)
+		ask_lose(r, f, a, got.flags & WIRE_HELLO_AGAIN ? MOE_E_PEER : got.code, got.text);
+	if ((got.flags & WIRE_HELLO_AGAIN) || got.code == MOE_E_MISSING)
+		greet_again(r, i, got.flags & WIRE_HELLO_AGAIN ? a : NULL);
+}
+
+/* One that nobody asked for says that what the server holds has changed; a server that was refused stays so until it
+ * reconnects. */
+static void take_welcome(struct remote *r, int i, const struct message *m, const struct wire_frame *frames)
+{
+	struct link *l = &r->links[i];
+	struct moe_err e;
+
+	if (m->lane) {
+		moe_fail(&e, MOE_E_PEER, "welcomes through shared memory");
+		refuse_link(r, i, &e);
+		return;
+	}
+	if (l->state != LINK_GREETED && l->state != LINK_READY)
+		return;
+	link_welcome(l, frames, m->n, &r->terms, r->has);
+	if (l->state == LINK_REFUSED) {
+		e = l->why;
+		refuse_link(r, i, &e);
+	}
+	r->dirty = true;
 }
 
 static void take(struct remote *r, int i, struct message *m)
@@ -152,16 +158,7 @@ static void take(struct remote *r, int i, struct message *m)
 	}
 	switch (head.kind) {
 	case WIRE_WELCOME:
-		if (m->lane) {
-			moe_fail(&e, MOE_E_PEER, "welcomes through shared memory");
-			refuse_link(r, i, &e);
-			break;
-		}
-		/* One that nobody asked for changes nothing: a server that was refused stays so until it reconnects. */
-		if (r->links[i].state == LINK_GREETED) {
-			link_welcome(&r->links[i], frames, m->n, &r->terms);
-			r->dirty = true;
-		}
+		take_welcome(r, i, m, frames);
 		break;
 	case WIRE_REPLY:
 		take_reply(r, i, m, frames);
@@ -220,15 +217,12 @@ static bool take_slots(struct remote *r)
 static void attend_lane(struct remote *r, int i)
 {
 	struct link *l = &r->links[i];
-	bool before = link_usable(l);
 
 	if (!link_lane_attend(l, &r->terms)) {
 		take_slots(r); /* what came before the end */
 		if (l->lane)
 			lose_link(r, i, "the connection ended");
 	}
-	if (link_usable(l) != before)
-		r->dirty = true;
 }
 
 /* ---- sockets ---- */
@@ -260,8 +254,8 @@ static int list_items(struct remote *r)
 		const struct link *l = &r->links[i];
 		short out = l->state == LINK_DOWN && l->connected ? ZMQ_POLLOUT : 0;
 
-		r->items[2 * i] = (zmq_pollitem_t){.socket = l->monitor, .events = ZMQ_POLLIN};
-		r->items[2 * i + 1] = (zmq_pollitem_t){.socket = l->socket, .events = (short)(ZMQ_POLLIN | out)};
+		r->items[2 * i] = (zmq_pollitem_t){.socket = l->monitor, .fd = -1, .events = ZMQ_POLLIN};
+		r->items[2 * i + 1] = (zmq_pollitem_t){.socket = l->socket, .fd = -1, .events = (short)(ZMQ_POLLIN | out)};
 		if (l->lane)
 			r->items[n++] = (zmq_pollitem_t){.fd = l->lane->fd, .events = ZMQ_POLLIN};
 	}
@@ -284,7 +278,23 @@ static void attend_all(struct remote *r)
 			attend(r, i);
 }
 
-void intake(struct remote *r, int ms)
+/* Batches that lost something, or have waited for a server that was busy, ask again. */
+static void settle(struct remote *r)
+{
+	for (int i = 0; i < FLIGHTS; i++) {
+		struct flight *f = &r->flights[i];
+
+		if (!f->ticket)
+			continue;
+		if (f->again && moe_now_ns() >= f->again)
+			f->restless = true;
+		if (f->restless)
+			flight_ask(r, f);
+	}
+}
+
+/* What there is, without a look at the clock or at batches. */
+static void look(struct remote *r, int ms)
 {
 	bool sleepy = ms > 0;
 	int n;
@@ -306,4 +316,10 @@ void intake(struct remote *r, int ms)
 		lanes_unpark(r);
 	r->polled = moe_now_ns();
 	take_slots(r);
+}
+
+void intake(struct remote *r, int ms)
+{
+	look(r, ms);
+	settle(r);
 }

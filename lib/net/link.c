@@ -11,8 +11,10 @@
 /* Replies and errors to as many requests as any server gives credits for. */
 #define QUEUE 64
 /* A host that went away without a word is noticed by ZeroMQ's own heartbeats, which a busy server's I/O thread answers. */
-#define HEARTBEAT_MS 2000
-#define SILENCE_MS 10000
+#define HEARTBEAT_MS 1000
+#define SILENCE_MS 4000
+/* What a pair takes, until it is known. */
+#define PAIR_NS 1000.0
 
 /* ---- terms ---- */
 
@@ -23,9 +25,6 @@ static int check_identity(const struct moe_identity *its, const struct link_term
 	if (strcmp(its->fingerprint, ours->fingerprint) != 0)
 		return moe_fail(e, MOE_E_PEER, "serves another model (fingerprint %s, wanted %s)", its->fingerprint,
 		                ours->fingerprint);
-	if (its->epoch != ours->epoch)
-		return moe_fail(e, MOE_E_PEER, "serves another epoch (%llu, wanted %llu)", (unsigned long long)its->epoch,
-		                (unsigned long long)ours->epoch);
 	if (its->numerics != ours->numerics && !t->mixed_numerics)
 		return moe_fail(e, MOE_E_PEER, "another numerics id (%s, wanted %s): is --exact or --activations on one side only? "
 		                "moe-route --mixed-numerics accepts it", its->numerics_text, ours->numerics_text);
@@ -100,9 +99,9 @@ int link_open(struct link *l, void *ctx, const char *endpoint, int place, const 
 
 	*l = (struct link){.rank = place, .state = LINK_DOWN};
 	moe_fail(&l->why, MOE_E_PEER, "not connected");
+	l->pair_ns = PAIR_NS;
 	l->endpoint = moe_strdup(endpoint, e);
-	l->has = moe_calloc(experts, 1, "list of experts", e);
-	if (!l->endpoint || !l->has)
+	if (!l->endpoint || holdings_new(&l->holds, experts, e))
 		return MOE_E_NOMEM;
 	return open_socket(l, ctx, t, e);
 }
@@ -121,7 +120,7 @@ void link_close(struct link *l)
 	if (l->monitor)
 		zmq_close(l->monitor);
 	free(l->endpoint);
-	free(l->has);
+	holdings_free(&l->holds);
 	*l = (struct link){.state = LINK_DOWN};
 }
 
@@ -173,21 +172,45 @@ void link_greet(struct link *l, const struct link_terms *t)
 		l->state = LINK_GREETED;
 }
 
-void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t)
+static int take_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t, uint8_t *has,
+                        struct moe_err *e)
 {
-	int rc = wire_get_hello(f, n, &l->welcome, &l->why);
+	size_t experts = (size_t)t->model->n_layers * (size_t)moe_model_max_experts(t->model);
+	uint64_t before = l->welcome.instance;
+	struct wire_hello w;
+	int rc = wire_get_hello(f, n, &w, e);
 
-	l->state = LINK_REFUSED;
 	if (rc)
-		return;
-	l->rank = l->welcome.rank <= INT32_MAX ? (int)l->welcome.rank : l->rank;
-	rc = link_check_terms(&l->welcome, t, &l->why);
+		return rc;
+	l->rank = w.rank <= INT32_MAX ? (int)w.rank : l->rank;
+	rc = link_check_terms(&w, t, e);
 	if (!rc)
-		rc = wire_get_held(&f[1], l->welcome.held, t->model, l->has, &l->why);
+		rc = wire_get_held(&f[1], w.held, t->model, has, e);
 	if (rc)
-		return;
-	l->state = LINK_READY;
-	link_lane_ask(l, t);
+		return rc;
+	if (w.instance != before)
+		holdings_clear(&l->holds);
+	l->welcome = w;
+	holdings_set(&l->holds, w.identity.epoch, w.held, has, experts);
+	return 0;
+}
+
+void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t, uint8_t *has)
+{
+	bool greeted = l->state == LINK_GREETED;
+
+	l->state = take_welcome(l, f, n, t, has, &l->why) ? LINK_REFUSED : LINK_READY;
+	if (l->state == LINK_READY && greeted)
+		link_lane_ask(l, t);
+}
+
+void link_learn(struct link *l, uint64_t ns, int pairs)
+{
+	/* What a peer says of its time decides only how much it is asked; within bounds that keep the sums sane. */
+	double each = (double)ns / pairs;
+
+	if (each >= 1 && each < 1e9)
+		l->pair_ns += (each - l->pair_ns) / 8;
 }
 
 int link_fail(const struct link *l, struct moe_err *e, int code, const char *words)

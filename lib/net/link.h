@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "net/holding.h"
 #include "net/lane.h"
 #include "net/message.h"
 #include "net/wire.h"
@@ -24,9 +25,11 @@ struct link {
 	bool connected;          /* as the monitor said last */
 	enum link_state state;
 	struct wire_hello welcome;
-	uint8_t *has;            /* experts held, by the last WELCOME; [n_layers * max_experts] */
+	struct holdings holds;   /* by its WELCOMEs; kept when it is lost, to tell what is missing */
 	int unanswered;          /* requests sent and not answered, those given up included */
 	int wanted;              /* of these, not given up */
+	int pairs;               /* that the wanted ones ask for */
+	double pair_ns;          /* how long it takes for one, on average of late */
 	struct moe_err why;      /* why it is not ready */
 	struct lane *lane;       /* shared memory, asked for or open; NULL: none */
 	struct moe_err no_lane;  /* why there is none; code 0: nobody asked */
@@ -52,8 +55,12 @@ bool link_ended(struct link *l);
 void link_lost(struct link *l, const char *why);
 /* Send HELLO on a connection that is up; the link is then LINK_GREETED, or as before if its queue is full. */
 void link_greet(struct link *l, const struct link_terms *t);
-/* The WELCOME of a link that is LINK_GREETED: LINK_READY, or LINK_REFUSED with l->why. */
-void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t);
+/* A WELCOME, of a link that is LINK_GREETED or LINK_READY (then what it holds has changed): LINK_READY, or LINK_REFUSED with
+ * l->why.  has: [n_layers * max_experts] to work in. */
+void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t, uint8_t *has);
+
+/* It computed so many pairs in this time. */
+void link_learn(struct link *l, uint64_t ns, int pairs);
 
 /* client_lane.c */
 /* After a WELCOME that fits: ask for shared memory, if the terms want it. */

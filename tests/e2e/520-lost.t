@@ -26,7 +26,8 @@ one() {
 	ok $? "$2 of a server: moe-route ends with status 1"
 	[ "$(wc -l <"$work/out.$1")" -eq 96 ]
 	ok $? "$2: every request has its line"
-	[ "$(grep -c '"error"' "$work/out.$1")" -gt 0 ] && grep -q 'rank 1' "$work/out.$1"
+	# When one is killed the others are ended; which of them is missed first is a matter of chance.
+	[ "$(grep -c '"error"' "$work/out.$1")" -gt 0 ] && grep -q 'rank [01] at' "$work/out.$1"
 	ok $? "$2: the lost ones have an error that names the server"
 	[ "$2" = STOP ] && kill -CONT "$rank1" 2>/dev/null
 	serve_stop

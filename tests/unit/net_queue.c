@@ -1,4 +1,4 @@
-/* The parts without sockets: the server's queue, the cut of a batch and its sum, the terms of a handshake. */
+/* The parts without sockets: the server's queue, the terms of a handshake. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,6 @@
 
 #include <cmocka.h>
 
-#include "net/dispatch.h"
 #include "net/link.h"
 #include "net/queue.h"
 
@@ -76,63 +75,6 @@ static void the_queue_is_bounded(void **state)
 	empty(&q);
 }
 
-/* ---- dispatch ---- */
-
-#define HIDDEN 2
-
-static void a_batch_is_cut_by_owner(void **state)
-{
-	static const int32_t owner[] = {1, 0, 1, -1, 0}, ids[] = {0, 1, 1, 3, 2, 4, 0, 2};
-	static const float weights[] = {1, 2, 3, 4, 5, 6, 7, 8}, x[4 * HIDDEN] = {10, 11, 20, 21, 30, 31, 40, 41};
-	static const int32_t experts[] = {0, 0, 2, 2, 1, 4}, rows[] = {0, 2, 1, 2, 0, 1}, source[] = {0, 2, 3, 0, 0, 2};
-	static const float want[] = {1, 7, 5, 8, 2, 6};
-	float gathered[3 * HIDDEN], y[4 * HIDDEN];
-	uint8_t failed[4];
-	struct moe_batch b = {.rows = 4, .k = 2, .x = x, .ids = ids, .weights = weights, .y = y, .failed = failed};
-	struct dispatch d;
-
-	(void)state;
-	assert_int_equal(dispatch_new(4, 2, 5, 2, &d, NULL), 0);
-	assert_int_equal(dispatch_cut(&d, &b, owner, 5, NULL), 0);
-	assert_int_equal(d.missing, 3);
-	assert_true(!failed[0] && failed[1] && !failed[2] && !failed[3]);
-	assert_int_equal(d.n_parts, 2);
-	assert_true(d.parts[0].server == 1 && d.parts[0].pairs == 4 && d.parts[0].rows == 3);
-	assert_true(d.parts[1].server == 0 && d.parts[1].pairs == 2 && d.parts[1].rows == 2);
-	assert_memory_equal(d.expert, experts, sizeof experts);
-	assert_memory_equal(d.row, rows, sizeof rows);
-	assert_memory_equal(d.weight, want, sizeof want);
-	for (int i = 0; i < 6; i++)
-		if (i != 3)
-			assert_int_equal(d.source[i], source[i]);
-	dispatch_gather(&d, &d.parts[0], &b, HIDDEN, MOE_WIRE_F32, gathered);
-	assert_true(gathered[0] == 10 && gathered[2] == 30 && gathered[5] == 41);
-	dispatch_free(&d);
-}
-
-static void lost_parts_fail_their_rows_only(void **state)
-{
-	static const int32_t owner[] = {0, 1}, ids[] = {0, 1};
-	static const float weights[] = {1, 1}, x[2 * HIDDEN] = {0};
-	unsigned char answer[1 + HIDDEN * sizeof(float)];
-	const float values[HIDDEN] = {3, -0.0f};
-	float y[2 * HIDDEN];
-	uint8_t failed[2];
-	struct moe_batch b = {.rows = 2, .k = 1, .x = x, .ids = ids, .weights = weights, .y = y, .failed = failed};
-	const struct dispatch_answer plain = {.hidden = HIDDEN, .type = MOE_WIRE_F32};
-	struct dispatch d;
-
-	(void)state;
-	assert_int_equal(dispatch_new(2, 1, 2, 2, &d, NULL), 0);
-	assert_int_equal(dispatch_cut(&d, &b, owner, 2, NULL), 0);
-	memcpy(answer + 1, values, sizeof values);
-	d.parts[0].y = answer + 1;
-	dispatch_combine(&d, &b, &plain);
-	assert_true(!failed[0] && failed[1]);
-	assert_memory_equal(y, values, sizeof values);
-	dispatch_free(&d);
-}
-
 /* ---- terms ---- */
 
 static void terms_are_compared(void **state)
@@ -175,8 +117,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(priority_first_then_age),
 		cmocka_unit_test(the_queue_is_bounded),
-		cmocka_unit_test(a_batch_is_cut_by_owner),
-		cmocka_unit_test(lost_parts_fail_their_rows_only),
 		cmocka_unit_test(terms_are_compared),
 	};
 
