@@ -60,7 +60,7 @@ bool peers_forget(struct peers *p, uint64_t now)
 	int before = p->n;
 
 	for (int i = 0; i < p->n;) {
-		if (now - p->v[i].heard > PEER_SILENT_NS)
+		if (now > p->v[i].heard && now - p->v[i].heard > PEER_SILENT_NS)
 			p->v[i] = p->v[--p->n];
 		else
 			i++;

@@ -299,11 +299,13 @@ static void say_alive(struct moe_server *s)
 /* What goes by the clock. */
 static void tick(struct moe_server *s)
 {
-	holds_settle(s, s->polled);
-	if (s->polled - s->ticked < TICK_MS * 1000000u)
+	uint64_t now = moe_now_ns();
+
+	holds_settle(s, now);
+	if (now - s->ticked < TICK_MS * 1000000u)
 		return;
-	s->ticked = s->polled;
-	peers_forget(&s->peers, s->polled);
+	s->ticked = now;
+	peers_forget(&s->peers, now);
 	s->clients = (uint64_t)s->peers.n;
 }
 
