@@ -216,7 +216,7 @@ demo: deps-if-missing
 # A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start, and is slow to start.
 single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t)
 threaded = $(if $(filter thread,$(SAN)),$(filter-out $(single),$(1)),$(1))
-tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(cuda_units) $(wildcard tests/cli/*.t tests/e2e/*.t)))
+tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(cuda_units) $(wildcard tests/cli/*.t tests/e2e/*.t tests/launch/*.t)))
 check: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) check-built
 check-cuda:
@@ -241,14 +241,23 @@ check-arm:
 lint:
 	@scripts/lint.sh
 
+# Units go where systemd looks for them, and name the programs where they are; the rest of share/ is to be copied and changed.
+shared = $(filter-out %.service,$(wildcard share/*/*))
+units_at = $(DESTDIR)$(PREFIX)/lib/systemd/system
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
 	install -m 755 $(TOOLS:%=bin/%) $(DESTDIR)$(PREFIX)/bin
 	for s in 1 5 7; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s || exit 1; done
+	for f in $(shared:share/%=%); do install -D -m 644 share/$$f $(DESTDIR)$(PREFIX)/share/moe-tools/$$f || exit 1; done
+	install -d $(units_at)
+	for u in $(notdir $(wildcard share/systemd/*.service)); do \
+		sed 's,/usr/local/bin/,$(PREFIX)/bin/,' share/systemd/$$u >$(units_at)/$$u && chmod 644 $(units_at)/$$u || exit 1; done
 
 uninstall:
 	cd $(DESTDIR)$(PREFIX)/bin && rm -f $(TOOLS)
 	cd $(DESTDIR)$(PREFIX)/share/man && rm -f $(foreach m,$(notdir $(wildcard man/*.[157])),man$(subst .,,$(suffix $(m)))/$(m))
+	rm -rf $(DESTDIR)$(PREFIX)/share/moe-tools
+	cd $(units_at) && rm -f $(notdir $(wildcard share/systemd/*.service))
 
 info:
 	@echo "version    $(VERSION)"

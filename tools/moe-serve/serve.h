@@ -41,7 +41,7 @@ struct plan {
 	char key[MOE_KEY_TEXT];      /* public, of all servers; "": there are no keys */
 	bool must_bind;              /* it was asked for by name: a server that cannot be bound fails */
 	double watchdog;             /* seconds within which the service manager wants to hear of us; 0: it does not */
-	_Atomic uint64_t *beats;     /* [last - first + 1] when each child's loop went round last (moe_now_ns, 0: it does not yet), shared
+	_Atomic uint64_t *beats;     /* [last - first + 1] when each child's loop went round last (moe_now_ns, 0: it is not ready), shared
 	                              * with them; NULL: no watchdog, or no children */
 };
 

@@ -161,6 +161,8 @@ static void take_reports(struct supervisor *s)
 		to = r.code ? &c->why : &c->endpoint;
 		free(*to);
 		*to = moe_strndup(r.words, sizeof r.words, &s->err);
+		if (!r.code && s->p->beats)
+			s->p->beats[r.child] = moe_now_ns(); /* from here on its loop is expected to go round */
 		if (!*to)
 			stop(s);
 		else if (!r.code && ++s->ready == s->n && !s->kill_at)
