@@ -99,6 +99,8 @@ $(BIN)/%: $$(call tool_o,$$*) $(lib)
 $(BIN)/moe-policy: private libs += -lCbcSolver
 $(B)/tests/plan_whole.t: private with = $(B)/tools/moe-policy/whole.o -lCbcSolver
 $(B)/tests/plan_whole.t: $(B)/tools/moe-policy/whole.o
+# libmicrohttpd is for those that --metrics tells of.
+$(BIN)/moe-serve $(BIN)/moe-route $(B)/tests/http_serve.t: private libs += -lmicrohttpd
 
 $(lib): $(lib_o)
 	@rm -f $@
@@ -146,6 +148,7 @@ $(B)/gpu/%: tests/gpu/%.c $(lib) $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(cppflags) $(cflags) $(ldflags) -o $@ $< $(lib) -lcublasLt $(libs) -L$(call cuda_dir,lib) -Wl,-rpath,$(call cuda_dir,lib)
 
+$(E)/bin/moe-route: private libs += -lmicrohttpd
 $(E)/bin/%: $$(call tool_o,$$*) $(emulated_o) $(lib)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)$(CXX) $(ldflags) -o $@ $^ $(libs)

@@ -5,13 +5,13 @@
 #   present  exit 0 when all that building and testing needs is there, else name what is missing
 #   install  install it (as root), or say what to install
 
-packages="gcc libc6-dev make pkg-config libzmq3-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev coinor-libcbc-dev libcmocka-dev perl diffutils mandoc"
+packages="gcc libc6-dev make pkg-config libzmq3-dev libcjson-dev libpcre2-dev libutf8proc-dev libxxhash-dev libmicrohttpd-dev coinor-libcbc-dev libcmocka-dev perl diffutils mandoc"
 
 missing() {
 	for c in cc:gcc pkg-config:pkg-config prove:perl diff:diffutils mandoc:mandoc; do
 		command -v "${c%%:*}" >/dev/null 2>&1 || echo "${c#*:}"
 	done
-	for l in libzmq:libzmq3-dev libcjson:libcjson-dev libpcre2-8:libpcre2-dev libutf8proc:libutf8proc-dev libxxhash:libxxhash-dev cbc:coinor-libcbc-dev \
+	for l in libzmq:libzmq3-dev libcjson:libcjson-dev libpcre2-8:libpcre2-dev libutf8proc:libutf8proc-dev libxxhash:libxxhash-dev libmicrohttpd:libmicrohttpd-dev cbc:coinor-libcbc-dev \
 		cmocka:libcmocka-dev; do
 		pkg-config --exists "${l%%:*}" 2>/dev/null || echo "${l#*:}"
 	done
