@@ -116,6 +116,47 @@ int moe_run_quants(const struct moe_run *r, char *buf, struct moe_err *e);
 /* Bytes of the weights that this process maps: all, or the base when servers hold the experts. */
 uint64_t moe_run_weight_bytes(const struct moe_run *r);
 
+/* ---- what a server holds ---- */
+
+/* The experts of one epoch in memory, which other holds may share: an expert that two of them have in the same bytes is one copy, read once, on
+ * a device too.  Its memory is given back with the last that has it.  Counted: moe_held_release, from any thread, as often as it was given. */
+struct moe_held;
+struct moe_held_config {
+	const struct moe_model *model;   /* these three are the caller's and outlive it */
+	struct moe_backend *backend;
+	const char *fingerprint;         /* of all epochs of this server */
+	int rank;                        /* whose experts, and whose file comes first; MOE_BASE: nobody's */
+	int max_rows;
+	enum moe_load weights;           /* how experts get into memory */
+	bool check;                      /* look at every expert that is loaded: its checksum, its numbers, its probe */
+	struct moe_team *team;           /* threads that load what is not checked; NULL: the calling one */
+	struct moe_load_tick tick;       /* fn NULL: nobody is told.  False stops it: MOE_E_CANCELLED */
+};
+struct moe_held_report {
+	int kept, loaded;                /* experts */
+	uint64_t kept_bytes, loaded_bytes;
+	bool probed;                     /* the set had probes that this program can compute */
+};
+/* The experts of c->rank, or those that want[n_layers * max_experts] names (NULL: the rank's; a rank that the source has not has none).  What
+ * `before` (or NULL) has in the same bytes is kept, the rest loaded from s, and all of it checked if c->check says so: by the calling
+ * thread, which may be one of low priority.  Views of a source that is no shard set live as long as that.
+ * MOE_E_INPUT: another model, a number that is not finite, a wrong probe; MOE_E_SUM; MOE_E_NOMEM, before anything is taken, says what there
+ * must be room for.  Then nothing has changed. */
+int moe_held_open(const struct moe_held_config *c, struct moe_source *s, const uint8_t *want, struct moe_held *before,
+                  struct moe_held **out, struct moe_held_report *r, struct moe_err *e);
+struct moe_held *moe_held_keep(struct moe_held *h);
+void moe_held_release(struct moe_held *h); /* NULL is fine */
+/* For moe_server_config and moe_server_offer: counts as one that has it, until its release is called. */
+struct moe_hold moe_held_hold(struct moe_held *h);
+uint64_t moe_held_epoch(const struct moe_held *h);
+const uint8_t *moe_held_has(const struct moe_held *h);
+int moe_held_count(const struct moe_held *h); /* experts */
+uint64_t moe_held_bytes(const struct moe_held *h);
+/* An expert as it lies in memory; false: it is not held. */
+bool moe_held_expert(const struct moe_held *h, int layer, int expert, struct moe_expert_weights *out);
+/* MOE_E_IO: a file that is mapped was cut short. */
+int moe_held_check(const struct moe_held *h, struct moe_err *e);
+
 /* ---- what a run's rows cost at least ---- */
 
 /* Counted from the experts that were really chosen.  Weights count once for every step that touches them, keys and values
