@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -33,18 +34,20 @@ static uint64_t next_random(uint64_t *s)
 	return *s;
 }
 
-/* What servers gave us, as the system lists it. */
+/* What servers gave us, as the system lists it, mapped once more: the client gives its own view back when a server has had enough. */
 static void find_memory(struct canvas *c)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
 	char line[512];
-	uintptr_t from, to;
+	void *from, *to;
 
-	while (f && c->n < MOST_LANES && fgets(line, sizeof line, f))
-		if (strstr(line, "memfd:moe-serve") && sscanf(line, "%lx-%lx", &from, &to) == 2) {
-			c->memory[c->n] = (volatile unsigned char *)from; /* cppcheck-suppress intToPointerCast */
-			c->bytes[c->n++] = to - from;
-		}
+	while (f && c->n < MOST_LANES && fgets(line, sizeof line, f)) {
+		if (!strstr(line, "memfd:moe-serve") || sscanf(line, "%p-%p", &from, &to) != 2)
+			continue;
+		c->bytes[c->n] = (size_t)((char *)to - (char *)from);
+		c->memory[c->n] = mremap(from, 0, c->bytes[c->n], MREMAP_MAYMOVE); /* of size 0: a second mapping */
+		c->n += c->memory[c->n] != MAP_FAILED;
+	}
 	if (f)
 		fclose(f);
 }
@@ -115,6 +118,8 @@ static int visit(const struct moe_remote_config *c, uint64_t end, uint64_t *seed
 		canvas.stop = true;
 		pthread_join(thread, NULL);
 	}
+	for (int i = 0; i < canvas.n; i++)
+		munmap((void *)canvas.memory[i], canvas.bytes[i]);
 	x->ops->close(x);
 	return rc ? moe_fail(e, MOE_E_IO, "no memory to scribble on: %s", strerror(rc)) : 0;
 }
