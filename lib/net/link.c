@@ -13,6 +13,9 @@
 /* A host that went away without a word is noticed by ZeroMQ's own heartbeats, which a busy server's I/O thread answers. */
 #define HEARTBEAT_MS 1000
 #define SILENCE_MS 4000
+/* While a host is unreachable the system waits longer and longer before it tries again, up to minutes; it shall be found soon after
+ * it is back. */
+#define CONNECT_MS 3000
 /* What a pair takes, until it is known. */
 #define PAIR_NS 1000.0
 
@@ -69,8 +72,10 @@ static int open_monitor(struct link *l, void *ctx, struct moe_err *e)
 
 static int open_socket(struct link *l, void *ctx, const struct link_terms *t, struct moe_err *e)
 {
-	int immediate = 1, beat = HEARTBEAT_MS, silence = SILENCE_MS;
-	struct socket_limits limits = {.queue = QUEUE, .max_bytes = t->max_reply};
+	int immediate = 1;
+	struct socket_limits limits = {
+		.queue = QUEUE, .max_bytes = t->max_reply, .beat_ms = HEARTBEAT_MS, .silence_ms = SILENCE_MS, .connect_ms = CONNECT_MS,
+	};
 	struct endpoint parts;
 	int rc = endpoint_parse(l->endpoint, false, &parts, e);
 
@@ -81,9 +86,7 @@ static int open_socket(struct link *l, void *ctx, const struct link_terms *t, st
 	if (!l->socket)
 		return MOE_E_IO;
 	/* Immediate: nothing is queued for a server that is not there, so a send tells whether it is. */
-	if (zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate) != 0 ||
-	    zmq_setsockopt(l->socket, ZMQ_HEARTBEAT_IVL, &beat, sizeof beat) != 0 ||
-	    zmq_setsockopt(l->socket, ZMQ_HEARTBEAT_TIMEOUT, &silence, sizeof silence) != 0)
+	if (zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: socket options: %s", l->endpoint, zmq_strerror(errno));
 	rc = open_monitor(l, ctx, e);
 	if (rc)

@@ -179,21 +179,28 @@ void *message_socket(void *ctx, int type, const struct socket_limits *l, struct 
 {
 	int64_t max = (int64_t)l->max_bytes;
 	int v6 = l->v6, none = 0;
+	struct { int name; const void *value; size_t size; } options[] = {
+		{ZMQ_MAXMSGSIZE, &max, sizeof max},
+		{ZMQ_SNDHWM, &l->queue, sizeof l->queue},
+		{ZMQ_RCVHWM, &l->queue, sizeof l->queue},
+		{ZMQ_LINGER, &l->linger_ms, sizeof l->linger_ms},
+		{ZMQ_SNDTIMEO, &none, sizeof none},
+		{ZMQ_IPV6, &v6, sizeof v6},
+		{ZMQ_HEARTBEAT_IVL, &l->beat_ms, sizeof l->beat_ms},
+		{ZMQ_HEARTBEAT_TIMEOUT, &l->silence_ms, sizeof l->silence_ms},
+		{ZMQ_CONNECT_TIMEOUT, &l->connect_ms, sizeof l->connect_ms},
+	};
 	void *socket = zmq_socket(ctx, type);
 
 	if (!socket) {
 		moe_fail(e, MOE_E_IO, "socket: %s", zmq_strerror(errno));
 		return NULL;
 	}
-	if (zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof max) != 0 ||
-	    zmq_setsockopt(socket, ZMQ_SNDHWM, &l->queue, sizeof l->queue) != 0 ||
-	    zmq_setsockopt(socket, ZMQ_RCVHWM, &l->queue, sizeof l->queue) != 0 ||
-	    zmq_setsockopt(socket, ZMQ_LINGER, &l->linger_ms, sizeof l->linger_ms) != 0 ||
-	    zmq_setsockopt(socket, ZMQ_SNDTIMEO, &none, sizeof none) != 0 ||
-	    zmq_setsockopt(socket, ZMQ_IPV6, &v6, sizeof v6) != 0) {
-		moe_fail(e, MOE_E_IO, "socket options: %s", zmq_strerror(errno));
-		zmq_close(socket);
-		return NULL;
-	}
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+		if (zmq_setsockopt(socket, options[i].name, options[i].value, options[i].size) != 0) {
+			moe_fail(e, MOE_E_IO, "socket options: %s", zmq_strerror(errno));
+			zmq_close(socket);
+			return NULL;
+		}
 	return socket;
 }

@@ -54,6 +54,9 @@ struct socket_limits {
 	size_t max_bytes;        /* of one frame */
 	int linger_ms;
 	bool v6;
+	int beat_ms, silence_ms; /* ZeroMQ's heartbeats, which its I/O threads send and answer; a peer that is silent so long is gone.  0:
+	                          * none */
+	int connect_ms;          /* a connection attempt that takes longer begins anew; 0: the system's minutes */
 };
 void *message_socket(void *ctx, int type, const struct socket_limits *l, struct moe_err *e);
 

@@ -17,6 +17,9 @@
 #define TURN 256
 /* How long the last answers may take to leave after the end. */
 #define LINGER_MS 5000
+/* A client whose host vanished would keep its connection for ever. */
+#define HEARTBEAT_MS 5000
+#define SILENCE_MS 30000
 /* The queue may hold this many messages of the largest size. */
 #define QUEUE_LARGEST 4
 /* While requests come through shared memory without a pause, sockets are looked at this often. */
@@ -67,6 +70,7 @@ static int bind_socket(struct moe_server *s, const struct endpoint *to, struct m
 {
 	struct socket_limits limits = {
 		.queue = s->c.credits + 8, .max_bytes = s->max_request, .linger_ms = LINGER_MS, .v6 = to->v6,
+		.beat_ms = HEARTBEAT_MS, .silence_ms = SILENCE_MS,
 	};
 	int rc = to->tcp ? 0 : endpoint_check_path(to->path, e);
 
