@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "net/keys.h"
 #include "net/server.h"
 #include "net/states.h"
 
@@ -100,6 +101,13 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 	return moe_fail(e, MOE_E_INPUT, "a server takes HELLO, REQUEST, PING and TAKE");
 }
 
+/* Was its key taken off the list since it connected?  ZeroMQ cannot end the connection of one client, so that each of its messages
+ * is looked at; where there are keys, all come by ZeroMQ. */
+static bool cut_off(const struct moe_server *s, struct pending *p)
+{
+	return s->c.keys && p->m.n && !keys_allow_user(s->c.keys, zmq_msg_gets(&p->m.part[0], "User-Id"));
+}
+
 void answer_received(struct moe_server *s, struct pending *p)
 {
 	struct moe_err e = MOE_ERR_INIT;
@@ -108,7 +116,11 @@ void answer_received(struct moe_server *s, struct pending *p)
 
 	s->bytes_in += message_bytes(&p->m);
 	s->shm_bytes_in += p->m.lane ? message_bytes(&p->m) : 0;
-	if (receive(s, p, &head, &stale, &e)) {
+	if (cut_off(s, p)) {
+		s->refused++;
+		moe_fail(&e, MOE_E_PEER, "this client's key is not on the server's list any more");
+		send_error(s, p, 0, 0, &e); /* of no request: it ends the connection on the client's side */
+	} else if (receive(s, p, &head, &stale, &e)) {
 		s->refused++;
 		/* A peer that speaks something else gets no answer; it would not understand it. */
 		if (head.kind == WIRE_HELLO || head.id)

@@ -49,7 +49,7 @@ static int connect_all(struct remote *r, const struct moe_endpoints *to, struct 
 	/* A link has a socket, a monitor and the monitor's hidden other end. */
 	zmq_ctx_set(r->ctx, ZMQ_MAX_SOCKETS, 4 * r->room + 16);
 	for (int i = 0; i < r->n && !rc; i++)
-		rc = link_open(&r->links[i], r->ctx, to->v[i].at, i, &r->terms, e);
+		rc = link_open(&r->links[i], r->ctx, &to->v[i], i, &r->terms, e);
 	return rc;
 }
 
@@ -79,7 +79,7 @@ static int nobody_there(const struct remote *r, double timeout, struct moe_err *
 
 	for (int i = r->n - 1; i >= 0; i--)
 		if (r->links[i].state != LINK_READY) {
-			link_fail(&r->links[i], &first, MOE_E_TIMEOUT, "no answer");
+			link_fail(&r->links[i], &first, MOE_E_TIMEOUT, r->links[i].shut_out.code ? r->links[i].shut_out.msg : "no answer");
 			missing++;
 		}
 	return moe_fail(e, MOE_E_TIMEOUT, "%s within %g s (%d of %d servers are missing)", first.msg, timeout, missing, r->n);
@@ -128,7 +128,7 @@ int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **o
 	*r = (struct remote){
 		.base.ops = &remote_ops,
 		.terms = {.model = c->model, .identity = c->identity, .mixed_numerics = c->mixed_numerics, .max_rows = c->max_rows,
-		          .transport = c->transport},
+		          .transport = c->transport, .keys = c->keys},
 		.presum = c->presum, .degrade = c->degrade, .wire = c->wire, .timeout = c->timeout, .n = c->endpoints->n,
 		.room = c->endpoints->n, .dirty = true, .random = moe_now_ns() | 1,
 	};

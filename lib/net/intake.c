@@ -44,6 +44,7 @@ static void refuse_link(struct remote *r, int i, const struct moe_err *why)
 {
 	lose_link(r, i, why->msg);
 	r->links[i].state = LINK_REFUSED;
+	link_leave(&r->links[i]);
 }
 
 static void answered(struct link *l)
@@ -238,8 +239,10 @@ static void attend(struct remote *r, int i)
 		take(r, i, &m);
 		message_drop(&m);
 	}
-	if (ended)
-		lose_link(r, i, "the connection ended");
+	if (ended) {
+		lose_link(r, i, l->shut_out.code ? l->shut_out.msg : "the connection ended");
+		link_shut_out(l);
+	}
 	/* Not before the monitor has said so: a socket is still writable for a moment after its connection has ended. */
 	if (l->state == LINK_DOWN && l->connected)
 		link_greet(l, &r->terms);
@@ -251,7 +254,9 @@ static int list_items(struct remote *r)
 	int n = 2 * r->n;
 
 	for (int i = 0; i < r->n; i++) {
-		const struct link *l = &r->links[i];
+		struct link *l = &r->links[i];
+
+		link_try_again(l);
 		short out = l->state == LINK_DOWN && l->connected ? ZMQ_POLLOUT : 0;
 
 		r->items[2 * i] = (zmq_pollitem_t){.socket = l->monitor, .fd = -1, .events = ZMQ_POLLIN};

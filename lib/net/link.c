@@ -19,6 +19,11 @@
 /* What a pair takes, until it is known. */
 #define PAIR_NS 1000.0
 
+/* What the monitor tells of handshakes. */
+#define SHAKEN \
+	(ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | \
+	 ZMQ_EVENT_HANDSHAKE_FAILED_AUTH)
+
 /* ---- terms ---- */
 
 static int check_identity(const struct moe_identity *its, const struct link_terms *t, struct moe_err *e)
@@ -62,7 +67,7 @@ static int open_monitor(struct link *l, void *ctx, struct moe_err *e)
 	char name[64];
 
 	snprintf(name, sizeof name, "inproc://monitor-%p", (void *)l);
-	if (zmq_socket_monitor(l->socket, name, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) != 0)
+	if (zmq_socket_monitor(l->socket, name, SHAKEN | ZMQ_EVENT_DISCONNECTED) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: monitor: %s", l->endpoint, zmq_strerror(errno));
 	l->monitor = zmq_socket(ctx, ZMQ_PAIR);
 	if (!l->monitor || zmq_connect(l->monitor, name) != 0)
@@ -88,7 +93,8 @@ static int open_socket(struct link *l, void *ctx, const struct link_terms *t, st
 	/* Immediate: nothing is queued for a server that is not there, so a send tells whether it is. */
 	if (zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: socket options: %s", l->endpoint, zmq_strerror(errno));
-	rc = open_monitor(l, ctx, e);
+	rc = link_dress(l, e);
+	rc = rc ? rc : open_monitor(l, ctx, e);
 	if (rc)
 		return rc;
 	if (zmq_connect(l->socket, l->endpoint) != 0)
@@ -96,14 +102,15 @@ static int open_socket(struct link *l, void *ctx, const struct link_terms *t, st
 	return 0;
 }
 
-int link_open(struct link *l, void *ctx, const char *endpoint, int place, const struct link_terms *t, struct moe_err *e)
+int link_open(struct link *l, void *ctx, const struct moe_endpoint *to, int place, const struct link_terms *t, struct moe_err *e)
 {
 	size_t experts = (size_t)t->model->n_layers * (size_t)moe_model_max_experts(t->model);
 
-	*l = (struct link){.rank = place, .state = LINK_DOWN};
+	*l = (struct link){.rank = place, .state = LINK_DOWN, .keys = t->keys};
 	moe_fail(&l->why, MOE_E_PEER, "not connected");
 	l->pair_ns = PAIR_NS;
-	l->endpoint = moe_strdup(endpoint, e);
+	memcpy(l->key, to->key, sizeof l->key);
+	l->endpoint = moe_strdup(to->at, e);
 	if (!l->endpoint || holdings_new(&l->holds, experts, e))
 		return MOE_E_NOMEM;
 	return open_socket(l, ctx, t, e);
@@ -134,9 +141,14 @@ bool link_ended(struct link *l)
 
 	while (message_receive(l->monitor, &m, NULL) > 0) {
 		uint16_t event = 0;
+		uint32_t value = 0;
 
-		if (m.n && zmq_msg_size(&m.part[0]) >= sizeof event)
+		if (m.n && zmq_msg_size(&m.part[0]) >= sizeof event + sizeof value) {
 			memcpy(&event, zmq_msg_data(&m.part[0]), sizeof event);
+			memcpy(&value, (char *)zmq_msg_data(&m.part[0]) + sizeof event, sizeof value);
+		}
+		if (event & SHAKEN)
+			link_shake_hands(l, event, value);
 		if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
 			l->connected = true;
 		if (event == ZMQ_EVENT_DISCONNECTED) {

@@ -33,6 +33,14 @@ struct link {
 	struct moe_err why;      /* why it is not ready */
 	struct lane *lane;       /* shared memory, asked for or open; NULL: none */
 	struct moe_err no_lane;  /* why there is none; code 0: nobody asked */
+	/* link_keys.c */
+	const struct moe_keys *keys; /* ours; NULL: none */
+	char key[MOE_KEY_TEXT];  /* the server's; "": not said, one of those in keys */
+	int failures;            /* handshakes since the last one that succeeded */
+	struct moe_err shut_out; /* why the last one failed; code 0: it did not */
+	bool no_use;             /* it would fail again */
+	uint64_t leave_until;    /* when a server that refused us is asked again; 0: when ZeroMQ connects */
+	int doublings;
 };
 
 /* What both ends must agree on; the client's side of it. */
@@ -43,10 +51,11 @@ struct link_terms {
 	int max_rows;
 	size_t max_request, max_reply; /* bytes of a frame */
 	enum moe_transport transport;
+	const struct moe_keys *keys; /* NULL: none */
 };
 
 /* Starts connecting; returns at once. */
-int link_open(struct link *l, void *ctx, const char *endpoint, int place, const struct link_terms *t, struct moe_err *e);
+int link_open(struct link *l, void *ctx, const struct moe_endpoint *to, int place, const struct link_terms *t, struct moe_err *e);
 void link_close(struct link *l);
 
 /* Hear the monitor: l->connected, and whether a connection has ended since the last call. */
@@ -61,6 +70,19 @@ void link_welcome(struct link *l, const struct wire_frame *f, int n, const struc
 
 /* It computed so many pairs in this time. */
 void link_learn(struct link *l, uint64_t ns, int pairs);
+
+/* link_keys.c */
+/* Before it connects: give the socket the keys.  MOE_E_INPUT: we lack ours, or its. */
+int link_dress(struct link *l, struct moe_err *e);
+/* The monitor tells of a handshake: ZMQ_EVENT_HANDSHAKE_..., and its value. */
+void link_shake_hands(struct link *l, int event, uint32_t value);
+/* After a connection has ended, and link_lost: one whose handshake is of no use is LINK_REFUSED for a while, or tried with another
+ * key. */
+void link_shut_out(struct link *l);
+/* With keys: a server that refused us is asked again after a while, in which our key may have got onto its list. */
+void link_leave(struct link *l);
+/* The while is over?  Then connect. */
+void link_try_again(struct link *l);
 
 /* client_lane.c */
 /* After a WELCOME that fits: ask for shared memory, if the terms want it. */

@@ -23,17 +23,18 @@
 /* A process's own key pair and the keys it trusts.  Shared by all its sockets, and read again while they are in use. */
 struct moe_keys;
 struct moe_keys_config {
-	const char *own;             /* file with the secret key (moe_keys_generate), readable by nobody else */
+	const char *own;             /* file with the secret key (moe_keys_generate), readable by nobody else; needed */
 	const char *authorized;      /* server: file with the public keys of those who may connect, "KEY [words]" a line, # comments */
 	const char *server;          /* client: file with the public key, or keys, of servers for which the hosts file has no key= */
 };
 /* Reads the files.  MOE_E_INPUT names file and line; a secret file that others may read is refused.  Caller: moe_keys_free, after the
  * sockets that use it. */
 int moe_keys_new(const struct moe_keys_config *c, struct moe_keys **out, struct moe_err *e);
-/* Read the lists again, from any thread: who is no longer on it is cut off, and cannot come back; others notice nothing.  On failure all
- * stays as it was. */
+/* Read the lists again, from any thread: who is no longer on it is cut off, and cannot come back; others notice nothing.  A client uses its
+ * list for connections to come.  On failure all stays as it was. */
 int moe_keys_reload(struct moe_keys *k, struct moe_err *e);
 void moe_keys_free(struct moe_keys *k);
+const char *moe_keys_public(const struct moe_keys *k); /* its own, for others: 64 hexadecimal digits */
 /* Write a new pair: PATH (mode 0600) and PATH.pub, whose line fits into a list.  Neither may be there.  words: a comment, or NULL. */
 int moe_keys_generate(const char *path, const char *words, struct moe_err *e);
 

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/endpoint.h"
+#include "net/keys.h"
 
 /* Messages received before the next request is computed: a flood must not keep the server from its work. */
 #define TURN 256
@@ -66,6 +67,14 @@ static void remove_file(struct moe_server *s)
 	free(s->file);
 }
 
+/* Only who is on the list gets in. */
+static int lock_socket(struct moe_server *s, struct moe_err *e)
+{
+	int rc = zap_start(s->ctx, s->c.keys, &s->zap, e);
+
+	return rc ? rc : keys_dress_server(s->socket, s->c.keys, e);
+}
+
 static int bind_socket(struct moe_server *s, const struct endpoint *to, struct moe_err *e)
 {
 	struct socket_limits limits = {
@@ -82,6 +91,9 @@ static int bind_socket(struct moe_server *s, const struct endpoint *to, struct m
 	s->socket = message_socket(s->ctx, ZMQ_ROUTER, &limits, e);
 	if (!s->socket)
 		return MOE_E_IO;
+	rc = s->c.keys ? lock_socket(s, e) : 0;
+	if (rc)
+		return rc;
 	if (zmq_bind(s->socket, s->c.bind) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: %s", s->c.bind, zmq_strerror(errno));
 	rc = to->tcp ? 0 : own_file(s, to->path, e);
@@ -207,6 +219,7 @@ void moe_server_free(struct moe_server *s)
 		zmq_close(s->socket);
 	if (s->ctx)
 		zmq_ctx_term(s->ctx);
+	zap_free(s->zap);
 	if (s->stop >= 0)
 		close(s->stop);
 	holds_close(s);

@@ -22,6 +22,7 @@ struct moe_server {
 	dev_t file_dev;
 	ino_t file_ino;
 	void *ctx, *socket;
+	struct zap *zap;         /* decides who may connect; NULL: no keys */
 	int stop;                /* an eventfd: may be written from a signal handler */
 	uint64_t instance, started;
 	uint64_t memory_limit;

@@ -49,6 +49,8 @@ void lanes_open(struct moe_server *s, const char *ipc_path)
 		moe_fail(&l->none, MOE_E_UNSUPPORTED, "not wanted");
 	else if (!ipc_path)
 		moe_fail(&l->none, MOE_E_UNSUPPORTED, "not over tcp");
+	else if (s->c.keys) /* what comes through it says not whose it is, so that nobody could be cut off */
+		moe_fail(&l->none, MOE_E_UNSUPPORTED, "not with keys");
 	else if (!shape_for(s->c.model, (uint32_t)s->c.max_rows, &shape, &bytes))
 		moe_fail(&l->none, MOE_E_RANGE, "a single row does not fit");
 	else

@@ -102,12 +102,11 @@ static inline void hold(const struct here *h, uint8_t *has, int rank, int of)
 			has[l * wide + x] = x % of == rank;
 }
 
-static inline void served_make(const struct here *h, struct served *s, int rank, int of, const struct moe_identity *id)
+/* As c says, which the rest is filled into. */
+static inline void served_open(const struct here *h, struct served *s, int rank, int of, struct moe_server_config *c)
 {
 	const struct moe_model *m = &h->c->model;
 	struct moe_err e = MOE_ERR_INIT;
-	char bind[64];
-	struct moe_server_config c = {.bind = bind, .rank = rank, .model = m, .identity = *id, .max_rows = MAX_ROWS, .credits = 8};
 
 	*s = (struct served){.rc = -1};
 	s->has = moe_calloc((size_t)m->n_layers, (size_t)moe_model_max_experts(m), "test", NULL);
@@ -116,9 +115,23 @@ static inline void served_make(const struct here *h, struct served *s, int rank,
 	assert_int_equal(moe_team_new(1, &s->team, &e), 0);
 	assert_int_equal(moe_backend_cpu(s->team, NULL, &s->b, &e), 0);
 	assert_int_equal(moe_experts_local(s->b, h->c->tensors, m, s->has, MAX_ROWS, &s->local, &e), 0);
+	c->rank = rank;
+	c->model = m;
+	c->max_rows = MAX_ROWS;
+	c->credits = 8;
+	if (!c->identity.epoch)
+		c->identity = identity();
+	c->hold = (struct moe_hold){.epoch = c->identity.epoch, .has = s->has, .experts = s->local};
+	assert_int_equal(moe_server_new(c, &s->server, &e), 0);
+}
+
+static inline void served_make(const struct here *h, struct served *s, int rank, int of, const struct moe_identity *id)
+{
+	char bind[64];
+	struct moe_server_config c = {.bind = bind, .identity = *id};
+
 	snprintf(bind, sizeof bind, "ipc://%s/%d", h->dir, rank);
-	c.hold = (struct moe_hold){.epoch = id->epoch, .has = s->has, .experts = s->local};
-	assert_int_equal(moe_server_new(&c, &s->server, &e), 0);
+	served_open(h, s, rank, of, &c);
 }
 
 static inline void served_run(struct served *s)
