@@ -91,6 +91,7 @@ const char *moe_code_name(int code)
 		[MOE_E_BUSY] = "busy",
 		[MOE_E_CANCELLED] = "cancelled",
 		[MOE_E_MISSING] = "missing",
+		[MOE_E_OVERLOADED] = "overloaded",
 	};
 
 	if (code < 0 || code >= (int)(sizeof names / sizeof *names))

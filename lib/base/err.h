@@ -19,6 +19,7 @@ enum moe_code {
 	MOE_E_BUSY = 9,        /* not now: a bounded queue is full; later may work */
 	MOE_E_CANCELLED = 10,  /* stopped on request */
 	MOE_E_MISSING = 11,    /* no such file, tensor or key */
+	MOE_E_OVERLOADED = 12, /* refused at once, because there is more to do than can be done */
 };
 
 struct moe_err {
@@ -37,7 +38,7 @@ int moe_fail_errno(struct moe_err *e, const char *fmt, ...) __attribute__((forma
 int moe_fail_prefix(struct moe_err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* A word for a code, for JSON: "input", "unsupported", "io", "memory", "range", "checksum", "timeout",
- * "peer", "busy", "cancelled", "missing". */
+ * "peer", "busy", "cancelled", "missing", "overloaded". */
 const char *moe_code_name(int code);
 
 #endif

@@ -3,7 +3,6 @@
  * A request waits in a queue ordered by priority and submission; it is admitted when a place and all the KV blocks it may
  * ever need are free, strictly in order, so a large request at the head is not overtaken for ever.  Having its blocks
  * it can always be finished.  It leaves at once when it ends. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +29,7 @@ static int open_all(struct moe_engine *g, struct moe_backend *b, struct moe_expe
 	g->running = moe_calloc((size_t)c->max_sequences, sizeof *g->running, "the engine", e);
 	if (!g->running)
 		return MOE_E_NOMEM;
+	TRY(moe_pace_open(&g->pace, c->max_sequences, e));
 	if (c->offload)
 		place = moe_pipeline_kv_place(c->offload, b);
 	TRY(moe_kv_open(&g->kv, place, g->m, c->kv, s->kv_blocks, !c->no_prefix_cache, e));
@@ -83,6 +83,7 @@ void moe_engine_free(struct moe_engine *g)
 	moe_decoder_close(&g->d);
 	if (g->kv.place.b)
 		moe_kv_close(&g->kv);
+	moe_pace_close(&g->pace);
 	free(g->running);
 	free(g);
 }
@@ -109,90 +110,6 @@ struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
 }
 
 /* ---- requests ---- */
-
-static int check_sampling(const struct moe_sampling *s, struct moe_err *e)
-{
-	if (!(s->temperature >= 0.0f) || !isfinite(s->temperature))
-		return moe_fail(e, MOE_E_RANGE, "temperature %g is not 0 or more", (double)s->temperature);
-	if (s->top_k < 0)
-		return moe_fail(e, MOE_E_RANGE, "top_k %d is below 0", s->top_k);
-	if (!(s->top_p >= 0.0f && s->top_p <= 1.0f))
-		return moe_fail(e, MOE_E_RANGE, "top_p %g is outside 0 to 1", (double)s->top_p);
-	if (!(s->min_p >= 0.0f && s->min_p <= 1.0f))
-		return moe_fail(e, MOE_E_RANGE, "min_p %g is outside 0 to 1", (double)s->min_p);
-	return 0;
-}
-
-static int check_tokens(const struct moe_engine *g, const struct moe_request *r, struct moe_err *e)
-{
-	int vocab = g->m->vocab;
-
-	if (r->n_tokens < 1 || !r->tokens)
-		return moe_fail(e, MOE_E_RANGE, "the prompt has no tokens");
-	for (int i = 0; i < r->n_tokens; i++)
-		if (r->tokens[i] < 0 || r->tokens[i] >= vocab)
-			return moe_fail(e, MOE_E_RANGE, "token %d (number %d of the prompt) is outside the vocabulary of %d",
-			                r->tokens[i], i, vocab);
-	return 0;
-}
-
-/* How many positions the request may come to. */
-static int check_length(const struct moe_engine *g, const struct moe_request *r, int *positions, struct moe_err *e)
-{
-	int ctx = g->config.ctx, kv = g->kv.n_blocks * MOE_KV_BLOCK;
-	int most = ctx < kv ? ctx : kv;
-	int64_t need = r->n_tokens;
-
-	if (r->max_tokens < 0)
-		return moe_fail(e, MOE_E_RANGE, "max_tokens %d is below 0", r->max_tokens);
-	if (!r->score)
-		need += r->max_tokens > 0 ? r->max_tokens : 1;
-	if (need > ctx)
-		return moe_fail(e, MOE_E_RANGE, "a prompt of %d tokens and %d to generate do not fit a context of %d positions",
-		                r->n_tokens, (int)(need - r->n_tokens), ctx);
-	if (need > kv)
-		return moe_fail(e, MOE_E_RANGE, "a prompt of %d tokens and %d to generate do not fit the KV memory of %d positions",
-		                r->n_tokens, (int)(need - r->n_tokens), kv);
-	*positions = r->score || r->max_tokens > 0 ? (int)need : most;
-	return 0;
-}
-
-/* Behind all of at least its priority. */
-static void enqueue(struct moe_engine *g, struct moe_seq *s)
-{
-	struct moe_seq **at = &g->waiting;
-
-	if (g->last_waiting && g->last_waiting->priority >= s->priority)
-		at = &g->last_waiting->next;
-	else
-		while (*at && (*at)->priority >= s->priority)
-			at = &(*at)->next;
-	s->next = *at;
-	*at = s;
-	if (!s->next)
-		g->last_waiting = s;
-	g->n_waiting++;
-}
-
-int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_t *id, struct moe_err *e)
-{
-	struct moe_seq *s;
-	int positions = 0;
-
-	TRY(check_tokens(g, r, e));
-	TRY(check_sampling(&r->sampling, e));
-	TRY(check_length(g, r, &positions, e));
-	if (!(r->timeout >= 0.0))
-		return moe_fail(e, MOE_E_RANGE, "a timeout of %g s is below 0", r->timeout);
-	s = moe_seq_new(r, positions, e);
-	if (!s)
-		return MOE_E_NOMEM;
-	s->id = ++g->last_id;
-	enqueue(g, s);
-	if (id)
-		*id = s->id;
-	return 0;
-}
 
 void moe_engine_cancel(struct moe_engine *g, uint64_t id)
 {
@@ -225,6 +142,8 @@ void moe_engine_say_goodbye(struct moe_engine *g, struct moe_seq *s)
 	if (s->said_goodbye)
 		return;
 	s->said_goodbye = true;
+	if (s->finish <= MOE_FINISH_LENGTH && !s->score)
+		moe_pace_ended(&g->pace, s->n_made);
 	if (s->finish == MOE_FINISH_ERROR)
 		ev.err = &s->err;
 	g->config.on_event(g->config.ctx_event, &ev);
@@ -381,6 +300,15 @@ static int pass(struct moe_engine *g, struct moe_err *e)
 	return moe_speak(g, &p, &by, e);
 }
 
+static int timed(struct moe_engine *g, struct moe_err *e)
+{
+	uint64_t before = g->stats.steps, start = moe_now_ns();
+	int rc = g->turns ? moe_turns_run(g->turns, e) : pass(g, e);
+
+	moe_pace_steps(&g->pace, g->stats.steps - before, (double)(moe_now_ns() - start) * 1e-9);
+	return rc;
+}
+
 int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e)
 {
 	struct moe_err why = MOE_ERR_INIT;
@@ -390,7 +318,7 @@ int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e)
 	admit(g);
 	if (g->n_running > 0) {
 		skip_shared(g);
-		rc = g->turns ? moe_turns_run(g->turns, &why) : pass(g, &why);
+		rc = timed(g, &why);
 		for (int i = 0; i < g->n_running && rc != 0; i++)
 			moe_seq_fail(g->running[i], &why);
 		retire(g);

@@ -117,6 +117,9 @@ struct moe_engine_config {
 	enum moe_kv_type kv;         /* what keys and values are kept as */
 	size_t kv_memory;            /* bytes for the KV cache; 0: max_sequences * ctx, if that fits */
 	bool no_prefix_cache;        /* do not share the keys and values of prompts that begin alike */
+	bool shed;                   /* refuse at once what is too much (MOE_E_OVERLOADED): */
+	int max_waiting;             /* requests beyond so many that wait for a place: the last of the lowest priority gives way to one of a
+	                              * higher; and one that, by the pace of the last steps, would take longer than its timeout */
 	int chunk;                   /* most prompt rows a step takes (all sequences together) */
 	enum moe_overlap overlap;    /* ON needs experts that take two batches at a time */
 	double step_timeout;         /* seconds a layer's experts may take before the sequences that wait fail; 0: none */
@@ -158,7 +161,8 @@ int moe_engine_new(const struct moe_model *m, const struct moe_tensors *base, st
 void moe_engine_free(struct moe_engine *g);
 
 /* Queue a request.  Refused at once: no tokens, a token id outside the vocabulary (MOE_E_RANGE), prompt (plus max_tokens)
- * longer than ctx or than the KV memory ever holds (MOE_E_RANGE, with the numbers). *id counts from 1. */
+ * longer than ctx or than the KV memory ever holds (MOE_E_RANGE, with the numbers), and what is shed (moe_engine_config).  *id counts
+ * from 1. */
 int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_t *id, struct moe_err *e);
 /* Ends with MOE_FINISH_CANCELLED at the next step, with offload the next step of the graph under way.  To be called between steps, or
  * from an event. */

@@ -4,6 +4,22 @@
 
 #include "engine/private.h"
 
+/* ---- pace.c: how long requests take ---- */
+
+struct moe_engine;
+struct moe_pace {
+	uint64_t steps, ended;       /* so far: steps, requests that were generated to their end */
+	double step;                 /* seconds of a step, on average of the last ones */
+	double made;                 /* tokens of a request, on average of the last ones */
+	double *place;               /* [max_sequences] to work in */
+};
+int moe_pace_open(struct moe_pace *p, int places, struct moe_err *e);
+void moe_pace_close(struct moe_pace *p);
+void moe_pace_steps(struct moe_pace *p, uint64_t steps, double seconds);
+void moe_pace_ended(struct moe_pace *p, int made);
+/* Seconds until s, submitted now, would have its last token; 0 while too little has been measured. */
+double moe_pace_seconds(const struct moe_pace *p, const struct moe_engine *g, const struct moe_seq *s);
+
 struct moe_turns;
 struct moe_engine {
 	struct moe_engine_config config;
@@ -18,6 +34,7 @@ struct moe_engine {
 	struct moe_seq *waiting, *last_waiting;
 	int n_waiting;
 	uint64_t last_id;
+	struct moe_pace pace;
 	struct moe_engine_stats stats;
 };
 

@@ -88,10 +88,10 @@ static void control_characters_do_not_reach_the_terminal(void **state)
 static void every_code_has_a_name(void **state)
 {
 	(void)state;
-	for (int c = MOE_OK; c <= MOE_E_MISSING; c++)
+	for (int c = MOE_OK; c <= MOE_E_OVERLOADED; c++)
 		assert_string_not_equal(moe_code_name(c), "unknown");
 	assert_string_equal(moe_code_name(MOE_E_SUM), "checksum");
-	assert_string_equal(moe_code_name(MOE_E_MISSING + 1), "unknown");
+	assert_string_equal(moe_code_name(MOE_E_OVERLOADED + 1), "unknown");
 	assert_string_equal(moe_code_name(-1), "unknown");
 }
 

@@ -225,6 +225,9 @@ static int run(struct lines *l, struct moe_err *e)
 int route_lines(struct route *r, const struct route_options *o, uint64_t *failed, struct moe_err *e)
 {
 	struct lines l = {.r = r, .o = o, .in = {.fd = STDIN_FILENO, .stop = &route_stop}, .limit = 4 * r->run->batch + 64};
+	/* Who refuses must read on; answers that wait for their turn are bounded all the same. */
+	if (o->max_waiting > 0)
+		l.limit += 4 * (int)o->max_waiting;
 	l.last = &l.first;
 	int rc = run(&l, e);
 	*failed = l.failed;

@@ -9,7 +9,7 @@
 
 static struct route_options opt = {
 	.resident = -1, .timeout = 30, .transport = "auto", .weights = "map", .busy_poll = MOE_BUSY_POLL,
-	.temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
+	.max_waiting = -1, .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
 };
 
 static const char *const usage[] = {
@@ -38,6 +38,7 @@ static const struct moe_opt options[] = {
 	{"trace", 0, MOE_OPT_STR, &opt.trace, "FILE", "write which experts each token chose, a line a token and layer", 0, 0},
 	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
 	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (as the policy says, else 8)", 1, 1 << 20},
+	{"max-waiting", 0, MOE_OPT_INT, &opt.max_waiting, "N", "refuse requests when N wait (default: read no more for a while)", 0, 1 << 20},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256, or what fits)", 1, 65536},
 	{"kv-memory", 0, MOE_OPT_SIZE, &opt.kv_memory, "SIZE", "memory of the KV cache (default: batch x ctx)", 0, 0},
 	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
@@ -130,6 +131,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "%s needs servers (--hosts or --connect)", remote);
 	if (opt.prompt && opt.score)
 		return moe_usage(&tool, "--score reads JSON Lines, it does not go with -p");
+	if (opt.prompt && opt.max_waiting >= 0)
+		return moe_usage(&tool, "--max-waiting is for JSON Lines, it does not go with -p");
 	if (opt.importance && (opt.hosts || opt.connect.n))
 		return moe_usage(&tool, "--importance needs the experts in this process, without --hosts and --connect");
 

@@ -71,6 +71,8 @@ int route_config(const char *shards, const struct route_options *o, struct moe_l
 			.kv_memory = o->kv_memory,
 			.no_prefix_cache = o->no_prefix_cache,
 			.chunk = (int)o->chunk,
+			.shed = o->max_waiting >= 0,
+			.max_waiting = o->max_waiting < 0 ? 0 : (int)o->max_waiting,
 			.on_event = on_event,
 		},
 	};

@@ -14,7 +14,7 @@ struct route_options {
 	const char *prompt, *importance, *usage, *trace, *hosts, *activations, *kv, *wire, *overlap, *transport, *weights;
 	const char *policy, *device, *schedule, *pinned;
 	struct moe_strings connect, stop;
-	int64_t max_tokens, ctx, batch, chunk, threads, top_k, seed, busy_poll;
+	int64_t max_tokens, ctx, batch, max_waiting, chunk, threads, top_k, seed, busy_poll;
 	enum moe_load load;          /* by weights */
 	int64_t micro_batches, micro_batch;
 	uint64_t kv_memory, device_memory, link_bandwidth;
