@@ -2,7 +2,7 @@
 # moe-shard --list-files: what is listed for a host is what it needs, and nothing else.
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../e2e/lib-serve.sh"
-unset SLURM_PROCID OMPI_COMM_WORLD_RANK PMI_RANK LWS_WORKER_INDEX NOTIFY_SOCKET
+unset MOE_RANK SLURM_PROCID OMPI_COMM_WORLD_RANK PMI_RANK LWS_WORKER_INDEX NOTIFY_SOCKET
 cd "$work" || exit 1
 
 # list WORDS PATTERN OPTION...: the names that are listed, on one line, match.

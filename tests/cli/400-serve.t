@@ -4,7 +4,7 @@
 
 XDG_RUNTIME_DIR=$work
 export XDG_RUNTIME_DIR
-unset SLURM_PROCID OMPI_COMM_WORLD_RANK PMI_RANK LWS_WORKER_INDEX NOTIFY_SOCKET
+unset MOE_RANK SLURM_PROCID OMPI_COMM_WORLD_RANK PMI_RANK LWS_WORKER_INDEX NOTIFY_SOCKET
 
 # appears FILE: it comes within 30 seconds, and is not empty.
 appears() {
@@ -76,7 +76,7 @@ runs 2 "a rank that is no number" timeout 60 moe-serve --rank x synth:tiny-mixtr
 has "is named" "'x' is neither a rank nor env" "$work/err"
 runs 2 "ranks that are no range" timeout 60 moe-serve --ranks 3-1 synth:tiny-mixtral
 has "are named" "'3-1' is not of the form A-B" "$work/err"
-refuses "--rank env without a launcher" 'none of SLURM_PROCID' timeout 60 moe-serve --rank env synth:tiny-mixtral
+refuses "--rank env without a launcher" 'none of MOE_RANK, SLURM_PROCID' timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "--rank env with nonsense" 'SLURM_PROCID=x' env SLURM_PROCID=x timeout 60 moe-serve --rank env synth:tiny-mixtral
 refuses "tcp without --insecure" 'tcp://127.0.0.1:0: whoever can connect to a tcp endpoint may ask: --insecure' \
 	timeout 60 moe-serve --bind tcp://127.0.0.1:0 synth:tiny-mixtral

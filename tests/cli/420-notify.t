@@ -1,7 +1,7 @@
 #!/bin/sh
 # moe-serve tells the service manager: ready, alive, stopping, as systemd reads it.
 . "$(dirname "$0")/../lib.sh"
-unset SLURM_PROCID OMPI_COMM_WORLD_RANK PMI_RANK LWS_WORKER_INDEX
+unset MOE_RANK SLURM_PROCID OMPI_COMM_WORLD_RANK PMI_RANK LWS_WORKER_INDEX
 XDG_RUNTIME_DIR=$work
 export XDG_RUNTIME_DIR
 

@@ -9,9 +9,9 @@
 static struct options opt = {.numa = "auto", .weights = "read", .max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
 
 static const struct moe_opt table[] = {
-	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as SLURM, MPI or LWS says", 0, 0},
+	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as $MOE_RANK, Slurm, MPI or LWS says", 0, 0},
 	{"ranks", 0, MOE_OPT_STR, &opt.ranks, "A-B", "serve these devices, a process each (all of them)", 0, 0},
-	{"bind", 0, MOE_OPT_STR, &opt.bind, "ENDPOINT", "ipc:///path or tcp://host:port; ranks take consecutive ports", 0, 0},
+	{"bind", 0, MOE_OPT_STR, &opt.bind, "ENDPOINT", "ipc:///path or tcp://host:port (consecutive ports; env: as Slurm says)", 0, 0},
 	{"advertise", 0, MOE_OPT_STR, &opt.advertise, "HOST", "the name that others reach this host by", 0, 0},
 	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
 	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
@@ -62,8 +62,9 @@ static int serve(struct plan *p, struct moe_err *e)
 
 static bool is_endpoint(const char *bind, struct moe_err *e)
 {
-	char *first = moe_endpoint_nth(bind, 0, e);
+	char *form = bind_form(bind, e), *first = form ? moe_endpoint_nth(form, 0, e) : NULL;
 
+	free(form);
 	free(first);
 	return first != NULL;
 }

@@ -109,12 +109,22 @@ static int share_beats(struct plan *p, struct moe_err *e)
 	return 0;
 }
 
+static int check_bind(const struct options *o, struct moe_err *e)
+{
+	char *form = o->bind ? bind_form(o->bind, e) : NULL;
+	int rc = !o->bind ? 0 : form ? moe_endpoint_check_bind(form, o->insecure, e) : MOE_E_NOMEM;
+
+	free(form);
+	return rc;
+}
+
 int plan_open(const struct options *o, const char *shards, struct plan *out, struct moe_err *e)
 {
 	int rc;
 
 	*out = (struct plan){.o = *o, .neighbours = 1};
-	if (o->bind && (rc = moe_endpoint_check_bind(o->bind, o->insecure, e)))
+	rc = check_bind(o, e);
+	if (rc)
 		return rc;
 	if (o->ready_file && (rc = ready_file_check(o->ready_file, e)))
 		return rc;
@@ -155,7 +165,9 @@ char *plan_endpoint(const struct plan *p, int rank, struct moe_err *e)
 
 	if (!p->o.bind)
 		return moe_default_endpoint(p->identity.fingerprint, rank, e);
-	if (p->neighbours == 1)
+	if (bind_by_env(p->o.bind))
+		return bind_from_env(p->o.bind, i, e);
+	if (p->neighbours == 1 && !i)
 		return moe_strdup(p->o.bind, e);
 	return moe_endpoint_nth(p->o.bind, i, e);
 }

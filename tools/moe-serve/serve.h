@@ -58,6 +58,12 @@ int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct mo
 /* rank.c */
 /* --rank env: the launcher's variables.  *place and *neighbours: among the servers of this host, when the launcher tells. */
 int rank_from_env(int *rank, const char **variable, int *place, int *neighbours, struct moe_err *e);
+/* --bind tcp://HOST:env: the port is the launcher's to say, */
+bool bind_by_env(const char *bind);
+/* as an endpoint whose form can be checked (caller frees), */
+char *bind_form(const char *bind, struct moe_err *e);
+/* and is this for the server in this place among those of the host (caller frees). */
+char *bind_from_env(const char *bind, int place, struct moe_err *e);
 /* "3" or "2-5". */
 bool rank_range(const char *text, int *first, int *last);
 
