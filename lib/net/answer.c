@@ -51,6 +51,25 @@ static void hear_request(struct moe_server *s, const struct pending *p)
 		k->epoch = p->q.epoch;
 }
 
+/* Into the queue; what matters less gives way. */
+static int make_room(struct moe_server *s, struct pending *p, struct moe_err *e)
+{
+	struct pending *other;
+	struct moe_err why;
+	int rc = queue_check(&s->queue, p, e);
+
+	s->shed += rc == MOE_E_TIMEOUT;
+	if (rc)
+		return rc;
+	moe_fail(&why, MOE_E_BUSY, "the queue is full, and it gave way to another request");
+	while ((other = queue_in_the_way(&s->queue, p))) {
+		s->shed++;
+		answer_refuse(s, other, 0, &why);
+	}
+	queue_add(&s->queue, p);
+	return 0;
+}
+
 static int enqueue(struct moe_server *s, struct pending *p, const struct wire_frame *frames, bool *stale,
                    struct moe_err *e)
 {
@@ -67,7 +86,18 @@ static int enqueue(struct moe_server *s, struct pending *p, const struct wire_fr
 	p->received_ns = moe_now_ns();
 	if (!p->m.lane)
 		hear_request(s, p);
-	return queue_add(&s->queue, p, e);
+	return make_room(s, p, e);
+}
+
+/* Of the messages that may come to a rate; PING is always answered, so that who asks too much is not taken for dead. */
+static int check_rate(struct moe_server *s, const struct pending *p, enum wire_kind kind, struct moe_err *e)
+{
+	struct known *k = s->c.rate > 0 && kind != WIRE_PING && !p->m.lane ? peers_find(&s->peers, &p->from) : NULL;
+	struct bucket *b = s->c.rate > 0 && p->m.lane ? lanes_bucket(s, p->m.lane) : k ? &k->bucket : NULL;
+
+	if (!b || bucket_take(b, s->c.rate, moe_now_ns()))
+		return 0;
+	return moe_fail(e, MOE_E_BUSY, "over its rate of %g messages a second", s->c.rate);
 }
 
 /* 0, or what is wrong; *head.id is then the request's, or 0. */
@@ -83,6 +113,8 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 		return e->code;
 	if (head->kind != WIRE_REQUEST && p->m.lane)
 		return moe_fail(e, MOE_E_INPUT, "shared memory is for REQUEST alone");
+	if (check_rate(s, p, head->kind, e))
+		return e->code;
 	switch (head->kind) {
 	case WIRE_HELLO:
 		return welcome_answer(s, frames, p->m.n, &p->from, e);
@@ -254,6 +286,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 		s->shm_batches += m.lane != NULL;
 		recent_add(&s->queue_times, a.queue_ns);
 		recent_add(&s->compute_times, a.compute_ns);
+		queue_measure(&s->queue, a.compute_ns, q->pairs);
 		answer_send(s, &m, &p->from);
 	}
 	message_drop(&m);
@@ -273,10 +306,12 @@ void answer_request(struct moe_server *s, struct pending *p)
 	struct moe_err e = MOE_ERR_INIT;
 	int rc;
 
-	if (p->q.remaining_ns != WIRE_FOREVER && now - p->received_ns >= p->q.remaining_ns)
+	if (p->q.remaining_ns != WIRE_FOREVER && now - p->received_ns >= p->q.remaining_ns) {
 		rc = moe_fail(&e, MOE_E_TIMEOUT, "its time was over before its turn came");
-	else
+		s->shed++;
+	} else {
 		rc = reply(s, p, now, &e);
+	}
 	if (rc)
 		answer_refuse(s, p, 0, &e);
 	else

@@ -28,7 +28,7 @@ void health_status(struct moe_server *s, struct moe_status *out)
 		.queue = (uint32_t)s->queue.length, .held = wire_count_held(s->c.model, holds_newest(s)->has),
 		.instance = s->instance, .uptime_ns = now - s->started, .batches = s->batches, .rows = s->rows, .pairs = s->pairs,
 		.refused = s->refused, .bytes_in = s->bytes_in, .bytes_out = s->bytes_out, .memory = moe_memory_used(NULL),
-		.memory_limit = s->memory_limit, .queue_p50_ns = s->queue_times.p50, .queue_p99_ns = s->queue_times.p99,
+		.memory_limit = s->memory.limit, .queue_p50_ns = s->queue_times.p50, .queue_p99_ns = s->queue_times.p99,
 		.compute_p50_ns = s->compute_times.p50, .compute_p99_ns = s->compute_times.p99,
 	};
 	out->identity.epoch = holds_newest(s)->epoch;
@@ -74,6 +74,8 @@ int health_take(struct moe_server *s, const struct wire_frame *frames, int n, co
 		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
 	if (s->holds.n > 1 || epoch != s->holds.v[0].epoch)
 		return moe_fail(e, MOE_E_BUSY, "epoch %llu is not the one in use here", (unsigned long long)epoch);
+	if (memory_refuse(s, "no experts are taken", e))
+		return MOE_E_BUSY;
 	rc = s->c.take(s->c.ctx, s->want, e);
 	return rc ? rc : pong(s, id, from, e);
 }

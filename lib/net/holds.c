@@ -130,7 +130,7 @@ static void refuse_waiting(struct moe_server *s, uint64_t epoch, const struct mo
 		moe_fail(&e, MOE_E_MISSING, "its experts are not held here any more");
 	else
 		moe_fail(&e, MOE_E_PEER, "epoch %llu was taken back", (unsigned long long)epoch);
-	for (int i = 0; i < QUEUE_LENGTH; i++) {
+	for (int i = 0; i < QUEUE_PLACES; i++) {
 		struct pending *p = &s->queue.place[i];
 
 		if (p->used && p->q.epoch == epoch && !(by && wire_request_held(&p->q, s->c.model, by->has)))
@@ -217,7 +217,7 @@ void holds_attend(struct moe_server *s)
 
 static bool waits(const struct moe_server *s, uint64_t epoch)
 {
-	for (int i = 0; i < QUEUE_LENGTH; i++)
+	for (int i = 0; i < QUEUE_PLACES; i++)
 		if (s->queue.place[i].used && s->queue.place[i].q.epoch == epoch)
 			return true;
 	return false;

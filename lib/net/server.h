@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "net/endpoint.h"
 #include "net/holds.h"
 #include "net/net.h"
 #include "net/peers.h"
@@ -15,9 +16,22 @@
 #include "net/server_lanes.h"
 #include "net/spin.h"
 
+/* The process's memory, as seen every now and then. */
+struct memory {
+	uint64_t limit;          /* that there is */
+	uint64_t used;
+	bool pressed;            /* more is used than may be */
+	/* Floods: what is only ours, not a file's nor shared. */
+	uint64_t base, planned;  /* when it began to serve; what messages and scratch add to that at most, and something to spare */
+	uint64_t last;
+	int grew;                /* times in a row that it was too much, and more than before */
+	int trim;                /* times that what is free is still to be given back */
+};
+
 struct moe_server {
 	struct moe_server_config c;
 	char *endpoint;          /* as clients should use it */
+	char bound[ENDPOINT_HOST + 32]; /* as ZeroMQ says it */
 	char *file;              /* of an ipc endpoint, while it is ours to remove */
 	dev_t file_dev;
 	ino_t file_ino;
@@ -25,7 +39,7 @@ struct moe_server {
 	struct zap *zap;         /* decides who may connect; NULL: no keys */
 	int stop;                /* an eventfd: may be written from a signal handler */
 	uint64_t instance, started;
-	uint64_t memory_limit;
+	struct memory memory;
 	size_t max_request, max_reply;
 	struct holds holds;
 	struct peers peers;
@@ -56,6 +70,20 @@ void answer_send(struct moe_server *s, struct message *m, const struct peer *to)
 /* Scratch for messages of max_rows. */
 int answer_scratch(struct moe_server *s, struct moe_err *e);
 void answer_scratch_free(struct moe_server *s);
+
+/* socket.c */
+int socket_open(struct moe_server *s, struct moe_err *e);
+/* Close it and bind another to the same endpoint: all connections end, and the memory that they have is freed. */
+int socket_reopen(struct moe_server *s, struct moe_err *e);
+void socket_close(struct moe_server *s);
+
+/* memory.c */
+/* What is there now is what it takes to serve. */
+void memory_start(struct moe_server *s);
+/* Look: is there pressure, is it a flood? */
+int memory_look(struct moe_server *s, uint64_t now, struct moe_err *e);
+/* Under pressure: MOE_E_BUSY, with the numbers. */
+int memory_refuse(const struct moe_server *s, const char *what, struct moe_err *e);
 
 /* welcome.c */
 int welcome_send(struct moe_server *s, const struct moe_hold *hold, const struct peer *to, struct moe_err *e);

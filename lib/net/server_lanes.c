@@ -2,11 +2,14 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "net/server.h"
 
 /* A routing id that is no ZeroMQ socket's: those of five bytes are ZeroMQ's own. */
 #define LANE_PEER 'L'
+/* A lane without a request for so long is idle. */
+#define IDLE_NS 1000000000u
 
 /* ---- memory ---- */
 
@@ -62,7 +65,7 @@ static void end(struct moe_server *s, int i)
 {
 	struct lane *lane = s->lanes.v[i];
 
-	for (int j = 0; j < QUEUE_LENGTH; j++) {
+	for (int j = 0; j < QUEUE_PLACES; j++) {
 		struct pending *p = &s->queue.place[j];
 
 		if (p->used && p->m.lane == lane)
@@ -101,7 +104,7 @@ static int place_for_one(struct moe_server *s)
 static void let_in(struct moe_server *s)
 {
 	struct lane *lane = lane_door_accept(&s->lanes.door);
-	int place = lane ? place_for_one(s) : -1;
+	int place = lane && !s->memory.pressed ? place_for_one(s) : -1;
 
 	if (place < 0) {
 		lane_end(lane);
@@ -109,6 +112,8 @@ static void let_in(struct moe_server *s)
 	}
 	lane->number = ++s->lanes.last_number;
 	s->lanes.v[place] = lane;
+	s->lanes.bucket[place] = (struct bucket){.at = 0};
+	s->lanes.asked[place] = moe_now_ns();
 }
 
 /* MOE_E_BUSY: the client has not said yet what it wants. */
@@ -187,13 +192,47 @@ void lanes_receive(struct moe_server *s)
 		int slot;
 
 		/* No more than its slots: each is held until it is answered, and what is refused is answered at once. */
-		for (int n = 0; lane && lane->open && n < RING_SLOTS && (slot = ring_asked(&lane->ring)) >= 0; n++)
+		for (int n = 0; lane && lane->open && n < RING_SLOTS && (slot = ring_asked(&lane->ring)) >= 0; n++) {
+			s->lanes.asked[i] = moe_now_ns();
 			if (!take(s, lane, slot)) {
 				s->refused++;
 				end(s, i);
 				break;
 			}
+		}
 	}
+}
+
+struct bucket *lanes_bucket(struct moe_server *s, const struct lane *lane)
+{
+	int i = 0;
+
+	while (i + 1 < LANES && s->lanes.v[i] != lane)
+		i++;
+	return &s->lanes.bucket[i];
+}
+
+static bool waits(const struct moe_server *s, const struct lane *lane)
+{
+	for (int i = 0; i < QUEUE_PLACES; i++)
+		if (s->queue.place[i].used && s->queue.place[i].m.lane == lane)
+			return true;
+	return false;
+}
+
+int lanes_give_up_idle(struct moe_server *s, uint64_t now)
+{
+	int n = 0;
+
+	for (int i = 0; i < LANES; i++) {
+		const struct lane *lane = s->lanes.v[i];
+
+		if (!lane || now < s->lanes.asked[i] + IDLE_NS || (lane->open && ring_ready(&lane->ring)) || waits(s, lane))
+			continue;
+		end(s, i);
+		n++;
+	}
+	return n;
 }
 
 /* ---- sleep ---- */

@@ -5,6 +5,7 @@
 #include <zmq.h>
 
 #include "net/lane.h"
+#include "net/peers.h"
 
 #define LANES 8                  /* clients that may share memory at a time; others use ZeroMQ */
 #define LANES_ITEMS (LANES + 1)
@@ -13,6 +14,8 @@ struct moe_server;
 struct lanes {
 	struct lane_door door;
 	struct lane *v[LANES];   /* NULL: free */
+	struct bucket bucket[LANES];
+	uint64_t asked[LANES];   /* moe_now_ns() of the last request, or of the client's coming */
 	uint64_t last_number;
 	struct moe_err none;     /* why there is no shared memory; code 0: there is */
 };
@@ -29,6 +32,11 @@ int lanes_list(const struct moe_server *s, zmq_pollitem_t *items);
 void lanes_attend(struct moe_server *s, const zmq_pollitem_t *items);
 /* Take all requests that are there. */
 void lanes_receive(struct moe_server *s);
+
+/* How many messages its client may still send. */
+struct bucket *lanes_bucket(struct moe_server *s, const struct lane *lane);
+/* Give up those that nobody has asked in for a while, and whose memory is freed by that; how many.  Their clients use ZeroMQ. */
+int lanes_give_up_idle(struct moe_server *s, uint64_t now);
 
 /* Is there a request in any lane (of the struct moe_server at arg)?  And around sleep: false when one came meanwhile. */
 bool server_lanes_ready(const void *arg);

@@ -40,6 +40,8 @@ int welcome_answer(struct moe_server *s, const struct wire_frame *frames, int n,
 		return rc;
 	if (s->draining)
 		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
+	if (!peers_find(&s->peers, from) && memory_refuse(s, "nobody new is let in", e))
+		return MOE_E_BUSY;
 	peers_hear(&s->peers, from, moe_now_ns())->epoch = hello.identity.epoch;
 	asked = holds_of(s, hello.identity.epoch);
 	rc = welcome_send(s, asked ? asked : newest, from, e);

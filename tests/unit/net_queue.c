@@ -13,19 +13,33 @@
 
 /* ---- the queue ---- */
 
-static struct pending *put(struct queue *q, char peer, int priority, size_t bytes, int want)
+/* Offer it to the queue; what gives way to it is dropped.  Its place, taken or not. */
+static struct pending *offer(struct queue *q, const struct wire_request *r, char peer, size_t bytes, int want)
 {
-	struct pending *p = queue_free_place(q);
+	struct pending *p = queue_free_place(q), *other;
 
 	assert_false(p->used);
 	p->m.n = 0;
 	assert_int_equal(message_add(&p->m, NULL, bytes, NULL, NULL), 0);
 	p->from = (struct peer){.size = 1, .id = {(unsigned char)peer}};
-	p->q.priority = priority;
-	assert_int_equal(queue_add(q, p, NULL), want);
-	if (want)
+	p->q = *r;
+	p->received_ns = 1000;
+	assert_int_equal(queue_check(q, p, NULL), want);
+	if (want) {
 		message_drop(&p->m);
+		return p;
+	}
+	while ((other = queue_in_the_way(q, p)))
+		queue_remove(q, other);
+	queue_add(q, p);
 	return p;
+}
+
+static struct pending *put(struct queue *q, char peer, int priority, size_t bytes, int want)
+{
+	struct wire_request r = {.priority = priority, .remaining_ns = WIRE_FOREVER, .pairs = 1};
+
+	return offer(q, &r, peer, bytes, want);
 }
 
 static void empty(struct queue *q)
@@ -71,7 +85,106 @@ static void the_queue_is_bounded(void **state)
 	q.credits = QUEUE_LENGTH + 1;
 	for (int i = 0; i < QUEUE_LENGTH; i++)
 		put(&q, 'a', 0, 1, 0);
-	put(&q, 'b', 9, 1, MOE_E_BUSY);
+	put(&q, 'b', 0, 1, MOE_E_BUSY);
+	put(&q, 'b', -1, 1, MOE_E_BUSY);
+	empty(&q);
+}
+
+static void clients_take_turns(void **state)
+{
+	static const char turns[] = "abababaaac";
+	static struct queue q;
+	char got[sizeof turns] = "";
+
+	(void)state;
+	q = (struct queue){.credits = 8, .max_bytes = 1000};
+	for (int i = 0; i < 6; i++)
+		put(&q, 'a', 0, 10, 0);
+	for (int i = 0; i < 3; i++)
+		put(&q, 'b', 0, 10, 0);
+	put(&q, 'c', -1, 10, 0);
+	for (int i = 0; i + 1 < (int)sizeof turns; i++) {
+		struct pending *p = queue_next(&q);
+
+		got[i] = (char)p->from.id[0];
+		queue_remove(&q, p);
+	}
+	assert_string_equal(got, turns);
+}
+
+/* Who comes late does not wait for all that another has waiting, and who was there does not wait for who comes again and again. */
+static void a_newcomer_joins_the_round_under_way(void **state)
+{
+	static struct queue q;
+
+	(void)state;
+	q = (struct queue){.credits = 8, .max_bytes = 1000};
+	for (int i = 0; i < 6; i++)
+		put(&q, 'a', 0, 10, 0);
+	for (int i = 0; i < 3; i++)
+		queue_remove(&q, queue_next(&q));
+	for (int i = 0; i < 3; i++) {
+		put(&q, 'b', 0, 10, 0);
+		for (int j = 0; j < 2; j++) {
+			struct pending *p = queue_next(&q);
+
+			assert_int_equal(p->from.id[0], j ? 'a' : 'b');
+			queue_remove(&q, p);
+		}
+	}
+	empty(&q);
+}
+
+static void what_matters_less_gives_way(void **state)
+{
+	static struct queue q;
+	struct wire_request soon = {.remaining_ns = 5000, .pairs = 1}, later = {.remaining_ns = 9000, .pairs = 1};
+	struct pending *low, *first, *second;
+
+	(void)state;
+	q = (struct queue){.credits = QUEUE_LENGTH, .max_bytes = 1000};
+	first = offer(&q, &soon, 'a', 1, 0);
+	second = offer(&q, &later, 'a', 1, 0);
+	low = put(&q, 'a', -1, 1, 0);
+	for (int i = 3; i < QUEUE_LENGTH; i++)
+		put(&q, 'a', 1, 1, 0);
+	put(&q, 'b', 2, 1, 0);
+	assert_false(low->used);
+	assert_true(first->used && second->used);
+	put(&q, 'b', 2, 1, 0);
+	assert_false(first->used && first->q.priority == 0);
+	put(&q, 'b', 0, 1, 0);
+	assert_false(second->used && second->q.remaining_ns == 9000);
+	put(&q, 'b', 0, 1, MOE_E_BUSY);
+	empty(&q);
+	/* By bytes: none is dropped when that would not help. */
+	for (int i = 0; i < 4; i++)
+		put(&q, 'a', i, 250, 0);
+	put(&q, 'b', 1, 501, MOE_E_BUSY);
+	assert_int_equal(q.length, 4);
+	put(&q, 'b', 2, 500, 0);
+	assert_int_equal(q.length, 3);
+	empty(&q);
+}
+
+static void what_cannot_be_done_in_time_is_refused_at_once(void **state)
+{
+	static struct queue q;
+	struct wire_request r = {.remaining_ns = 4999, .pairs = 100};
+
+	(void)state;
+	q = (struct queue){.credits = 8, .max_bytes = 1000};
+	offer(&q, &r, 'a', 1, 0);
+	queue_remove(&q, queue_next(&q));
+	queue_measure(&q, 1000, 20); /* 50 ns a pair */
+	queue_measure(&q, 6400, 64); /* slower ones count little */
+	assert_true(q.ns_per_pair > 50 && q.ns_per_pair < 55);
+	queue_measure(&q, 5000, 100);
+	assert_true(q.ns_per_pair == 50);
+	offer(&q, &r, 'a', 1, 0);
+	offer(&q, &r, 'b', 1, MOE_E_TIMEOUT);
+	r.priority = 1;
+	offer(&q, &r, 'b', 1, 0);
 	empty(&q);
 }
 
@@ -117,6 +230,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(priority_first_then_age),
 		cmocka_unit_test(the_queue_is_bounded),
+		cmocka_unit_test(clients_take_turns),
+		cmocka_unit_test(a_newcomer_joins_the_round_under_way),
+		cmocka_unit_test(what_matters_less_gives_way),
+		cmocka_unit_test(what_cannot_be_done_in_time_is_refused_at_once),
 		cmocka_unit_test(terms_are_compared),
 	};
 
