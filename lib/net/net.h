@@ -176,6 +176,14 @@ struct moe_remote_stats moe_experts_remote_stats(const struct moe_experts *x);
 /* For -v: "rank 0 ipc://... 16 experts, shared memory" per server. */
 int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out, struct moe_err *e);
 
+/* Who can be asked now. */
+struct moe_remote_fleet {
+	int servers, ready;          /* listed; of these greeted */
+	int experts;                 /* of all layers */
+	int copies;                  /* servers that hold the expert which the fewest hold */
+};
+struct moe_remote_fleet moe_experts_remote_fleet(struct moe_experts *x);
+
 enum moe_peer_state { MOE_PEER_JOINING, MOE_PEER_READY, MOE_PEER_SUSPECT, MOE_PEER_OPEN, MOE_PEER_DRAINING, MOE_PEER_GONE };
 const char *moe_peer_state_name(enum moe_peer_state s); /* "joining" ... */
 

@@ -11,6 +11,11 @@ static inline int moe_run_max_rows(const struct moe_engine_config *c)
 	return c->chunk + c->max_sequences;
 }
 
+/* ---- run.c ---- */
+
+/* Find and greet the servers of r->source's experts, into r->experts.  Needs r->model and r->numerics. */
+int moe_run_servers(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e);
+
 /* ---- policy.c: what a policy wants of a run ---- */
 
 struct run_policy {

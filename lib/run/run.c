@@ -14,7 +14,7 @@ static int find_servers(struct moe_run *r, const struct moe_run_config *c, struc
 	return rc ? rc : moe_members_get(r->members, &r->endpoints, e);
 }
 
-static int open_remote(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e)
+int moe_run_servers(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e)
 {
 	struct moe_hash fingerprint;
 	int rc = find_servers(r, c, e);
@@ -171,7 +171,7 @@ static int open_experts(struct moe_run *r, const struct moe_run_config *c, const
 	int max_rows = moe_run_max_rows(engine);
 
 	if (r->remote)
-		return open_remote(r, c, max_rows, e);
+		return moe_run_servers(r, c, max_rows, e);
 	if (engine->offload)
 		return 0;
 	return r->on_demand ? open_on_demand(r, max_rows, e) : open_local(r, max_rows, e);

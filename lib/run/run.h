@@ -106,6 +106,17 @@ int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e);
 int moe_run_open(const struct moe_run_config *c, struct moe_run **out, struct moe_err *e);
 void moe_run_close(struct moe_run *r);
 
+/* Only look at the servers that c names: is there one for every expert, of this model and these numerics, within c->timeout?  Nothing is
+ * computed and no weights are read (but by a checkpoint that is no shard set, for its fingerprint).  Otherwise e says what is missing
+ * first. */
+struct moe_run_fleet {
+	struct moe_remote_fleet of;
+	uint64_t epoch;
+	char numerics[MOE_NUMERICS_TEXT]; /* what handshakes compare */
+	struct moe_buf servers;      /* lines: each of them, as moe_experts_remote_describe says; caller frees */
+};
+int moe_run_look(const struct moe_run_config *c, struct moe_run_fleet *out, struct moe_err *e);
+
 /* The configuration in effect, a line per subject, for -v. */
 int moe_run_describe(const struct moe_run *r, struct moe_buf *out, struct moe_err *e);
 

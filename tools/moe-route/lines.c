@@ -207,6 +207,7 @@ static int run(struct lines *l, struct moe_err *e)
 		int rc = read_lines(l, busy, &end, e);
 		if (rc)
 			return rc;
+		route_look(l->r);
 		if (route_stop == 2 && !cancelled) {
 			cancel_all(l);
 			cancelled = true;

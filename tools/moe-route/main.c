@@ -1,6 +1,5 @@
 /* moe-route: run the decoder, send tokens to the servers that hold their experts, print what comes of it. */
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,12 +14,14 @@ static struct route_options opt = {
 static const char *const usage[] = {
 	"moe-route [OPTION...] SHARDS <requests.jsonl >answers.jsonl",
 	"moe-route [OPTION...] -p PROMPT [-n MAX] SHARDS",
+	"moe-route --check [OPTION...] SHARDS",
 	NULL,
 };
 
 static const struct moe_opt options[] = {
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "servers: `host slots=N` lines or endpoints (waits for FILE)", 0, 0},
 	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"check", 0, MOE_OPT_FLAG, &opt.check, NULL, "only look whether there is a server for every expert", 0, 0},
 	{"policy", 0, MOE_OPT_STR, &opt.policy, "FILE", "run as moe-policy planned", 0, 0},
 	{"device", 0, MOE_OPT_STR, &opt.device, "WHICH", "compute on cuda, cuda:N, auto, or cpu (which imitates a GPU)", 0, 0},
 	{"device-memory", 0, MOE_OPT_SIZE, &opt.device_memory, "SIZE", "use so much of the device's memory", 0, 0},
@@ -71,27 +72,6 @@ static const struct moe_opt options[] = {
 
 static const struct moe_tool tool = {"moe-route", usage, "Runs a mixture-of-experts model; its experts may be on servers.", options};
 
-atomic_int route_stop;
-
-/* Who interrupts again does not want to wait: for a silent server, or for whoever reads our output. */
-static void on_signal(int sig)
-{
-	if (route_stop == 2) {
-		signal(sig, SIG_DFL);
-		raise(sig);
-	}
-	route_stop = sig == SIGTERM && route_stop == 0 ? 1 : 2;
-}
-
-/* No SA_RESTART: a read from stdin must notice. */
-void route_signals(void)
-{
-	struct sigaction a = {.sa_handler = on_signal};
-	sigaction(SIGTERM, &a, NULL);
-	sigaction(SIGINT, &a, NULL);
-	signal(SIGPIPE, SIG_IGN);
-}
-
 /* An option that was given and means nothing without servers, or NULL. */
 static const char *of_servers(void)
 {
@@ -101,6 +81,8 @@ static const char *of_servers(void)
 		return "--busy-poll";
 	if (opt.presum)
 		return "--presum";
+	if (opt.check)
+		return "--check";
 	if (opt.degrade)
 		return "--degrade";
 	if (opt.hedge > 0)
@@ -108,18 +90,9 @@ static const char *of_servers(void)
 	return opt.mixed_numerics ? "--mixed-numerics" : NULL;
 }
 
-/* Our answers are read no more: a silent end, as the system gives it to programs that have nothing to put in order before. */
-static void leave_as_unread(void)
+/* Options that cannot be meant, alone or together: 2, told; else 0 and how it is to be opened. */
+static int wrong_usage(int argc, char **argv, struct moe_run_config *config, struct moe_err *e)
 {
-	signal(SIGPIPE, SIG_DFL);
-	raise(SIGPIPE);
-}
-
-int main(int argc, char **argv)
-{
-	int rc = moe_opts_parse(&tool, &argc, argv);
-	if (rc >= 0)
-		return rc;
 	if (argc != 1)
 		return moe_usage(&tool, argc ? "one SHARDS at a time" : "which SHARDS? (a shard set, a checkpoint folder, or synth:NAME)");
 	if (moe_transport_parse(opt.transport) < 0)
@@ -135,16 +108,39 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--max-waiting is for JSON Lines, it does not go with -p");
 	if (opt.importance && (opt.hosts || opt.connect.n))
 		return moe_usage(&tool, "--importance needs the experts in this process, without --hosts and --connect");
-
-	struct route r = {0};
-	struct moe_run_config check;
-	struct moe_err e = MOE_ERR_INIT;
-	uint64_t failed = 0;
+	if (opt.check && opt.prompt)
+		return moe_usage(&tool, "--check generates nothing, it does not go with -p");
 	for (int i = 0; i < opt.stop.n; i++)
 		if (!opt.stop.v[i][0])
 			return moe_usage(&tool, "--stop: nothing to end before");
-	if (route_config(argv[0], &opt, (struct moe_load_tick){0}, &check, &e))
-		return moe_usage(&tool, "%s", e.msg);
+	return route_config(argv[0], &opt, (struct moe_load_tick){0}, config, e) ? moe_usage(&tool, "%s", e->msg) : 0;
+}
+
+/* Our answers are read no more: a silent end, as the system gives it to programs that have nothing to put in order before. */
+static void leave_as_unread(void)
+{
+	signal(SIGPIPE, SIG_DFL);
+	raise(SIGPIPE);
+}
+
+int main(int argc, char **argv)
+{
+	int rc = moe_opts_parse(&tool, &argc, argv);
+	if (rc >= 0)
+		return rc;
+	struct moe_err e = MOE_ERR_INIT;
+	struct moe_run_config config;
+	rc = wrong_usage(argc, argv, &config, &e);
+	if (rc)
+		return rc;
+	route_signals_early();
+	if (opt.check) {
+		rc = route_check(&config, &e);
+		moe_opts_free(&tool);
+		return rc ? moe_die(&tool, &e) : moe_close_stdout(&tool);
+	}
+	struct route r = {0};
+	uint64_t failed = 0;
 	rc = route_open(&r, argv[0], &opt, &e);
 	if (!rc) {
 		route_signals(); /* not before: while servers are waited for there is nothing to finish */

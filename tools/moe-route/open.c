@@ -83,11 +83,10 @@ int route_config(const char *shards, const struct route_options *o, struct moe_l
 	return rc ? rc : moe_run_check_offload(out, e);
 }
 
-/* Where the run is not what was asked for. */
-static void tell_notes(const struct moe_run *run)
+void route_log_lines(const struct moe_buf *b, enum moe_level level)
 {
-	for (const char *s = run->notes.data; s && *s; s += strcspn(s, "\n") + 1)
-		moe_log(MOE_WARN, "%.*s", (int)strcspn(s, "\n"), s);
+	for (const char *s = b->data; s && *s; s += strcspn(s, "\n") + 1)
+		moe_log(level, "%.*s", (int)strcspn(s, "\n"), s);
 }
 
 int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e)
@@ -99,7 +98,7 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	moe_progress_end(&bar);
 	if (rc)
 		return rc;
-	tell_notes(r->run);
+	route_log_lines(&r->run->notes, MOE_WARN); /* where the run is not what was asked for */
 	char words[256];
 	if (moe_source_made_words(r->run->source, words, sizeof words))
 		moe_log(MOE_INFO, "%s", words);
@@ -136,8 +135,7 @@ void route_describe(const struct route *r)
 	const struct moe_sampling *s = &r->defaults.sampling;
 	struct moe_buf b = MOE_BUF_INIT;
 	if (!moe_run_describe(r->run, &b, NULL))
-		for (char *save = NULL, *line = strtok_r(b.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-			moe_log(MOE_DEBUG, "%s", line);
+		route_log_lines(&b, MOE_DEBUG);
 	moe_buf_free(&b);
 	moe_log(MOE_DEBUG, "tokenizer: %s", r->text ? "yes" : "none, tokens only");
 	moe_log(MOE_DEBUG, "sampling: temperature %g, top-k %d, top-p %g, min-p %g, seed %llu", (double)s->temperature, s->top_k,

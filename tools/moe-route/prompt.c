@@ -49,6 +49,7 @@ static int generate(struct route *r, struct talk *t, const struct moe_ids *ids, 
 	};
 	int rc = moe_engine_submit(r->run->engine, &q, &id, e);
 	while (!rc && !t->done) {
+		route_look(r);
 		if (route_stop && !cancelled) {
 			moe_engine_cancel(r->run->engine, id);
 			cancelled = true;

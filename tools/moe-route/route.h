@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "base/log.h"
 #include "base/opts.h"
 #include "engine/engine.h"
 #include "run/run.h"
@@ -19,7 +20,7 @@ struct route_options {
 	int64_t micro_batches, micro_batch;
 	uint64_t kv_memory, device_memory, link_bandwidth;
 	double timeout, temperature, top_p, min_p, resident, hedge;
-	bool degrade, exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+	bool check, degrade, exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
 /* What a request has when it says nothing itself. */
@@ -48,9 +49,13 @@ void route_close(struct route *r);
 int route_write(struct route *r, const struct route_options *o, int rc, struct moe_err *e);
 /* -v: what is in effect, on stderr. */
 void route_describe(const struct route *r);
+/* Words of many lines, each a line of the log. */
+void route_log_lines(const struct moe_buf *b, enum moe_level level);
 /* And, at the end, what was done. */
 void route_report(const struct route *r);
 
+/* --check: a line on stdout when there is a server for every expert; else e says what is missing. */
+int route_check(const struct moe_run_config *c, struct moe_err *e);
 /* -p: one prompt, text on stdout as it comes.  0, or 1 after its error was put in e. */
 int route_prompt(struct route *r, const struct route_options *o, struct moe_err *e);
 /* JSON Lines from stdin to stdout.  *failed: lines that got an error. */
@@ -61,6 +66,10 @@ int route_put(const char *s, size_t n, struct moe_err *e);
 extern bool route_unread;
 /* Set by signals: 1 drain (SIGTERM), 2 cancel (SIGINT). */
 extern atomic_int route_stop;
+/* SIGHUP, from the start; the others once there is something to finish. */
+void route_signals_early(void);
 void route_signals(void);
+/* SIGHUP has come: look at the list of servers and at keys again. */
+void route_look(const struct route *r);
 
 #endif
