@@ -227,6 +227,13 @@ static void retire_late(struct moe_engine *g)
 
 /* ---- admission ---- */
 
+void moe_engine_press(struct moe_engine *g, enum moe_pressure p)
+{
+	g->pressure = p;
+	if (p != MOE_PRESSURE_NONE)
+		moe_kv_give_back(&g->kv);
+}
+
 static bool anyone_generating(const struct moe_engine *g)
 {
 	for (int i = 0; i < g->n_running; i++)
@@ -238,8 +245,9 @@ static bool anyone_generating(const struct moe_engine *g)
 static void admit(struct moe_engine *g)
 {
 	bool generating = anyone_generating(g);
+	int places = g->pressure == MOE_PRESSURE_NONE ? g->config.max_sequences : 1;
 
-	while (g->waiting && g->n_running < g->config.max_sequences) {
+	while (g->waiting && g->n_running < places) {
 		struct moe_seq *s = g->waiting;
 
 		if (!moe_prefix_admit(&g->kv, s))

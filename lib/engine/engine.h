@@ -177,6 +177,12 @@ void moe_engine_cancel(struct moe_engine *g, uint64_t id);
 int moe_engine_step(struct moe_engine *g, bool *busy, struct moe_err *e);
 struct moe_engine_stats moe_engine_stats(const struct moe_engine *g);
 
+/* How short memory is, for this process and others beside it.  HIGH: keys and values that no sequence needs, and places for them, are
+ * given back to the system, now and at each further call, and what waits begins only when nothing runs.  SEVERE: nor is anything new
+ * taken (MOE_E_OVERLOADED).  What runs goes on, and answers are the same.  To be called between steps. */
+enum moe_pressure { MOE_PRESSURE_NONE, MOE_PRESSURE_HIGH, MOE_PRESSURE_SEVERE };
+void moe_engine_press(struct moe_engine *g, enum moe_pressure p);
+
 /* A row's choice in a layer. */
 struct moe_routing {
 	uint64_t id;                 /* of the request */

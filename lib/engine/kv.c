@@ -4,6 +4,8 @@
  * blocks may be held by several sequences, and keep what they hold after the last of them, see prefix.c. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "engine/private.h"
@@ -122,6 +124,26 @@ void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n)
 		else
 			kv->free[kv->n_free++] = b;
 	}
+}
+
+/* Whole pages only: what a block shares with its neighbours stays. */
+static void release_pages(const struct moe_kv *kv, int32_t block)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)kv->mem + (uintptr_t)block * kv->block_bytes;
+	uintptr_t first = (from + page - 1) / page * page, last = (from + kv->block_bytes) / page * page;
+
+	if (last > first) /* only advice, as far as answers are concerned */
+		(void)madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+void moe_kv_give_back(struct moe_kv *kv)
+{
+	while (kv->prefix.n_idle > 0)
+		kv->free[kv->n_free++] = moe_prefix_evict(&kv->prefix);
+	if (kv->place.pinned || !kv->place.b->ops->host_memory)
+		return; /* not the system's to take */
+	for (int i = 0; i < kv->n_free; i++)
+		release_pages(kv, kv->free[i]);
 }
 
 int moe_kv_held(const struct moe_kv *kv)

@@ -140,6 +140,8 @@ bool moe_kv_take(struct moe_kv *kv, int32_t *blocks, int n);
 void moe_kv_hold(struct moe_kv *kv, int32_t block);
 /* Let go, the last first. */
 void moe_kv_give(struct moe_kv *kv, const int32_t *blocks, int n);
+/* Published blocks that nobody holds are emptied, and the memory of empty blocks is the system's until they are written again. */
+void moe_kv_give_back(struct moe_kv *kv);
 /* Blocks that some sequence holds. */
 int moe_kv_held(const struct moe_kv *kv);
 struct moe_kv_view moe_kv_view(const struct moe_kv *kv, int layer);

@@ -35,6 +35,7 @@ struct moe_engine {
 	int n_waiting;
 	uint64_t last_id;
 	struct moe_pace pace;
+	enum moe_pressure pressure;
 	struct moe_engine_stats stats;
 };
 

@@ -131,7 +131,9 @@ int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_
 	s = moe_seq_new(r, positions, e);
 	if (!s)
 		return MOE_E_NOMEM;
-	if (g->config.shed)
+	if (g->pressure == MOE_PRESSURE_SEVERE)
+		rc = moe_fail(e, MOE_E_OVERLOADED, "refused: memory is short");
+	if (g->config.shed && rc == 0)
 		rc = check_time(g, s, e);
 	if (g->config.shed && rc == 0)
 		rc = make_room(g, s->priority, e);

@@ -199,6 +199,7 @@ static int open_all(struct moe_run *r, const struct moe_run_config *c, struct mo
 	r->remote = c->hosts || c->n_connect > 0;
 	r->degrade = engine.degrade = c->degrade;
 	r->hedge = c->hedge;
+	r->memory_pressure = c->memory_pressure > 0 ? c->memory_pressure : MOE_RUN_MEMORY_PRESSURE;
 	rc = check(r, c, e);
 	rc = rc ? rc : moe_source_open(c->shards, &r->source, e);
 	if (rc)

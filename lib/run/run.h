@@ -36,6 +36,8 @@ struct moe_run_offload {
 	void *ctx_graph;
 };
 
+#define MOE_RUN_MEMORY_PRESSURE 0.85
+
 struct moe_run_config {
 	const char *shards;          /* a shard set, a checkpoint folder, "synth:SPEC" */
 	const char *hosts;           /* hosts file, or NULL */
@@ -44,6 +46,7 @@ struct moe_run_config {
 	bool presum, mixed_numerics;
 	bool degrade;                /* go on without experts that no server can compute; what concerns it says so */
 	double hedge;                /* as in struct moe_remote_config */
+	double memory_pressure;      /* share of the memory that there is, for moe_run_press; 0: MOE_RUN_MEMORY_PRESSURE; 1: no matter */
 	enum moe_transport transport;
 	int busy_poll;               /* microseconds to look for answers before sleeping */
 	double timeout;              /* seconds: for the hosts file and the servers to appear, and for a batch of experts */
@@ -74,6 +77,9 @@ struct moe_run {
 	struct moe_experts *experts;
 	bool remote, degrade;
 	double hedge;
+	double memory_pressure, share; /* in effect; in use when it was looked at last */
+	enum moe_pressure pressure;
+	uint64_t looked;             /* moe_now_ns() */
 	struct moe_engine *engine;
 	int ctx, batch;              /* in effect */
 	struct moe_backend *device;  /* NULL: the host alone */
@@ -105,6 +111,12 @@ int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e);
  * moe_run_close.  On failure nothing stays open. */
 int moe_run_open(const struct moe_run_config *c, struct moe_run **out, struct moe_err *e);
 void moe_run_close(struct moe_run *r);
+
+/* To be called between steps: now and then it looks how much of the control group's or the host's memory is in use (*share), and has the
+ * engine do something about it (moe_engine_press).  The level changes at memory_pressure and at moe_pressure_severe of that. */
+enum moe_pressure moe_run_press(struct moe_run *r, double *share);
+double moe_pressure_severe(double limit);
+enum moe_pressure moe_pressure_of(double share, double limit, enum moe_pressure before);
 
 /* Only look at the servers that c names: is there one for every expert, of this model and these numerics, within c->timeout?  Nothing is
  * computed and no weights are read (but by a checkpoint that is no shard set, for its fingerprint).  Otherwise e says what is missing

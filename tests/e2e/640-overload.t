@@ -49,6 +49,16 @@ has "and is told why" '"id":"c".*gave way to a request of higher priority' "$wor
 route --max-waiting 0 <"$work/in"
 is "with --max-waiting 0 nobody waits" "$(ids none)" d
 
+# Memory is short from the start: how short decides whether requests wait or are refused.
+for id in a b c; do request $id; done >"$work/in"
+route --memory-pressure 0.001 <"$work/in"
+is "with memory short each request has its line" "$(sed 's/^{"id":"\([^"]*\)".*/\1/' "$work/out" | tr -d '\n')" abc
+is "answered, or refused as too much" "$(grep -c '"length"\|"overloaded"' "$work/out")" 3
+has "the operator is told" 'memory: [0-9]+ % in use; no prompts are kept' "$work/err"
+route --memory-pressure 1 <"$work/in"
+is "--memory-pressure 1 takes no notice" "$(ids none)" abc
+runs 2 "--memory-pressure is a share" moe-route --memory-pressure 2 "$model"
+
 runs 2 "--max-waiting does not go with -p" moe-route --max-waiting 1 -p And "$model"
 runs 2 "--max-waiting takes no negative number" moe-route --max-waiting -1 "$model"
 

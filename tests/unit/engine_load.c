@@ -1,4 +1,8 @@
-/* More requests than can be done: who waits, who gives way, who is told at once that it would come too late. */
+/* More requests than can be done: who waits, who gives way, who is told at once that it would come too late;
+ * and what is given up when memory gets short. */
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "engine/requests.h"
 #include "engine_rig.h"
 
@@ -200,6 +204,94 @@ static void the_pace_is_measured(void **state)
 	rig_close(r);
 }
 
+/* ---- memory ---- */
+
+/* Pages of the KV cache that are in memory. */
+static size_t resident(const struct rig *r)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = r->g->kv.block_bytes * (size_t)r->g->kv.n_blocks, n = 0;
+	uintptr_t from = (uintptr_t)r->g->kv.mem / page * page, to = (uintptr_t)r->g->kv.mem + bytes;
+	size_t pages = (to - from + page - 1) / page;
+	unsigned char *there = calloc(pages, 1);
+
+	assert_non_null(there);
+	assert_int_equal(mincore((void *)from, pages * page, there), 0);
+	for (size_t i = 0; i < pages; i++)
+		n += there[i] & 1;
+	free(there);
+	return n;
+}
+
+static void what_is_kept_is_given_back(void **state)
+{
+	struct rig *r = rig_open(SPEC, rig_config(4, 256, 64));
+	size_t before;
+
+	(void)state;
+	assert_true(r->g->kv.block_bytes >= 4 * (size_t)sysconf(_SC_PAGESIZE));
+	submit(r, request(200, 4), 1);
+	run_all(r);
+	assert_int_equal(moe_engine_stats(r->g).kv_blocks_cached, 3);
+	before = resident(r);
+	moe_engine_press(r->g, MOE_PRESSURE_HIGH);
+	assert_int_equal(moe_engine_stats(r->g).kv_blocks_cached, 0);
+	assert_true(resident(r) < before / 2);
+	submit(r, request(200, 4), 1);
+	step(r);
+	moe_engine_press(r->g, MOE_PRESSURE_HIGH); /* not what a sequence holds */
+	run_all(r);
+	assert_int_equal(record_of(r, 2)->cached_tokens, 0);
+	assert_same_answer(record_of(r, 1), record_of(r, 2));
+	rig_close(r);
+}
+
+static void one_at_a_time(void **state)
+{
+	struct rig *r = rig_open(SPEC, rig_config(4, 128, 64));
+	struct rig *good = rig_open(SPEC, rig_config(4, 128, 64));
+
+	(void)state;
+	moe_engine_press(r->g, MOE_PRESSURE_HIGH);
+	for (int i = 0; i < 4; i++) {
+		submit(r, request(4, 3), (uint64_t)i);
+		submit(good, request(4, 3), (uint64_t)i);
+	}
+	run_all(good);
+	while (r->n_done < 2) {
+		step(r);
+		assert_in_range(moe_engine_stats(r->g).running, 0, 1);
+	}
+	assert_int_equal(moe_engine_stats(r->g).most_running, 1);
+	moe_engine_press(r->g, MOE_PRESSURE_NONE);
+	run_all(r);
+	assert_int_equal(moe_engine_stats(r->g).most_running, 2);
+	for (uint64_t id = 1; id <= 4; id++)
+		assert_same_answer(record_of(r, id), record_of(good, id));
+	rig_close(r);
+	rig_close(good);
+}
+
+static void nothing_new_is_taken(void **state)
+{
+	struct rig *r = rig_open(SPEC, rig_config(1, 128, 64));
+	struct moe_err e;
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(ask(r, 0), 0);
+	step(r);
+	moe_engine_press(r->g, MOE_PRESSURE_SEVERE);
+	assert_int_equal(try_to(r, 4, 9, 0, NULL, &e), MOE_E_OVERLOADED);
+	assert_string_equal(e.msg, "refused: memory is short");
+	run_all(r); /* what was taken is done */
+	assert_int_equal(record_of(r, 1)->finish, MOE_FINISH_LENGTH);
+	assert_int_equal(record_of(r, 2)->finish, MOE_FINISH_LENGTH);
+	moe_engine_press(r->g, MOE_PRESSURE_NONE);
+	assert_int_equal(ask(r, 0), 0);
+	run_all(r);
+	rig_close(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -211,6 +303,9 @@ int main(void)
 		cmocka_unit_test(pace_behind_others),
 		cmocka_unit_test(who_would_be_late_is_refused),
 		cmocka_unit_test(the_pace_is_measured),
+		cmocka_unit_test(what_is_kept_is_given_back),
+		cmocka_unit_test(one_at_a_time),
+		cmocka_unit_test(nothing_new_is_taken),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

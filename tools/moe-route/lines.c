@@ -29,6 +29,7 @@ struct lines {
 	int jobs, limit;
 	uint64_t failed;
 	bool out_of_memory;
+	enum moe_pressure pressure;
 };
 
 static void job_free(struct job *j)
@@ -86,6 +87,22 @@ static int on_event(struct route_client *client, const struct moe_event *ev)
 	return stopped;
 }
 
+/* Does memory get short, or is there enough again?  What is done about it is the engine's. */
+static void watch_memory(struct lines *l)
+{
+	double share;
+	enum moe_pressure now = moe_run_press(l->r->run, &share);
+
+	if (now == l->pressure)
+		return;
+	if (now == MOE_PRESSURE_NONE)
+		moe_log(MOE_INFO, "memory: %.0f %% in use, enough again", 100 * share);
+	else
+		moe_log(MOE_WARN, "memory: %.0f %% in use; no prompts are kept, %s", 100 * share,
+		        now == MOE_PRESSURE_HIGH ? "and requests wait while others run" : "and new requests are refused");
+	l->pressure = now;
+}
+
 static int submit(struct job *j, struct moe_err *e)
 {
 	struct route *r = j->lines->r;
@@ -96,6 +113,7 @@ static int submit(struct job *j, struct moe_err *e)
 	};
 	if (q->tokens.n > INT32_MAX)
 		return moe_fail(e, MOE_E_RANGE, "%zu tokens are too many", q->tokens.n);
+	watch_memory(j->lines); /* there may have been nothing to do for long */
 	int rc = 0;
 	if (r->text && !q->score)
 		rc = moe_text_out_new(r->text, (const char *const *)q->stop, q->n_stop, &j->text, e);
@@ -204,6 +222,7 @@ static int run(struct lines *l, struct moe_err *e)
 {
 	bool busy = false, end = false, cancelled = false;
 	while (true) {
+		watch_memory(l);
 		int rc = read_lines(l, busy, &end, e);
 		if (rc)
 			return rc;

@@ -8,7 +8,7 @@
 
 static struct route_options opt = {
 	.resident = -1, .timeout = 30, .transport = "auto", .weights = "map", .busy_poll = MOE_BUSY_POLL,
-	.max_waiting = -1, .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
+	.memory_pressure = MOE_RUN_MEMORY_PRESSURE, .max_waiting = -1, .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1,
 };
 
 static const char *const usage[] = {
@@ -42,6 +42,7 @@ static const struct moe_opt options[] = {
 	{"max-waiting", 0, MOE_OPT_INT, &opt.max_waiting, "N", "refuse requests when N wait (default: read no more for a while)", 0, 1 << 20},
 	{"chunk", 0, MOE_OPT_INT, &opt.chunk, "N", "most prompt tokens taken in one step (256, or what fits)", 1, 65536},
 	{"kv-memory", 0, MOE_OPT_SIZE, &opt.kv_memory, "SIZE", "memory of the KV cache (default: batch x ctx)", 0, 0},
+	{"memory-pressure", 0, MOE_OPT_NUM, &opt.memory_pressure, "SHARE", "of all memory in use, above which less is begun (0.85; 1: never)", 0.001, 1},
 	{"kv", 0, MOE_OPT_STR, &opt.kv, "TYPE", "keep keys and values in f32, f16, bf16 or q8 (by the weights: f32 or f16)", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "f32 activations, keys and values whatever the weights are in", 0, 0},
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8 (coded weights; the default), f32, or bf16 (bf16 weights)", 0, 0},
@@ -144,7 +145,7 @@ int main(int argc, char **argv)
 	rc = route_open(&r, argv[0], &opt, &e);
 	if (!rc) {
 		route_signals(); /* not before: while servers are waited for there is nothing to finish */
-		route_describe(&r);
+		route_describe(&r, &opt);
 	}
 	if (!rc)
 		rc = opt.prompt ? route_prompt(&r, &opt, &e) : route_lines(&r, &opt, &failed, &e);

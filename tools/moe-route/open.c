@@ -46,6 +46,7 @@ int route_config(const char *shards, const struct route_options *o, struct moe_l
 		.mixed_numerics = o->mixed_numerics,
 		.degrade = o->degrade,
 		.hedge = o->hedge / 100,
+		.memory_pressure = o->memory_pressure,
 		.transport = (enum moe_transport)moe_transport_parse(o->transport),
 		.busy_poll = (int)o->busy_poll,
 		.timeout = o->timeout,
@@ -130,13 +131,20 @@ void route_close(struct route *r)
 	moe_run_close(r->run);
 }
 
-void route_describe(const struct route *r)
+void route_describe(const struct route *r, const struct route_options *o)
 {
 	const struct moe_sampling *s = &r->defaults.sampling;
 	struct moe_buf b = MOE_BUF_INIT;
 	if (!moe_run_describe(r->run, &b, NULL))
 		route_log_lines(&b, MOE_DEBUG);
 	moe_buf_free(&b);
+	if (o->max_waiting >= 0)
+		moe_log(MOE_DEBUG, "load: %lld requests wait at most, more are refused, and those that would be late", (long long)o->max_waiting);
+	else
+		moe_log(MOE_DEBUG, "load: when many wait no more are read");
+	if (o->memory_pressure < 1)
+		moe_log(MOE_DEBUG, "memory: above %g %% in use requests wait, above %.3g %% they are refused", 100 * o->memory_pressure,
+		        100 * moe_pressure_severe(o->memory_pressure));
 	moe_log(MOE_DEBUG, "tokenizer: %s", r->text ? "yes" : "none, tokens only");
 	moe_log(MOE_DEBUG, "sampling: temperature %g, top-k %d, top-p %g, min-p %g, seed %llu", (double)s->temperature, s->top_k,
 	        (double)s->top_p, (double)s->min_p, (unsigned long long)s->seed);

@@ -19,7 +19,7 @@ struct route_options {
 	enum moe_load load;          /* by weights */
 	int64_t micro_batches, micro_batch;
 	uint64_t kv_memory, device_memory, link_bandwidth;
-	double timeout, temperature, top_p, min_p, resident, hedge;
+	double timeout, temperature, top_p, min_p, resident, hedge, memory_pressure;
 	bool check, degrade, exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
@@ -48,7 +48,7 @@ void route_close(struct route *r);
 /* What --importance, --usage and --trace want of the run, which ended with rc; returns rc, or why a file could not be written. */
 int route_write(struct route *r, const struct route_options *o, int rc, struct moe_err *e);
 /* -v: what is in effect, on stderr. */
-void route_describe(const struct route *r);
+void route_describe(const struct route *r, const struct route_options *o);
 /* Words of many lines, each a line of the log. */
 void route_log_lines(const struct moe_buf *b, enum moe_level level);
 /* And, at the end, what was done. */
