@@ -143,7 +143,8 @@ int moe_endpoint_check_bind(const char *endpoint, bool insecure, struct moe_err 
 	if (rc || insecure)
 		return rc;
 	if (p.tcp)
-		return moe_fail(e, MOE_E_INPUT, "%s: whoever can connect to a tcp endpoint may ask: --insecure, if that is meant, else ipc://", endpoint);
+		return moe_fail(e, MOE_E_INPUT, "%s: whoever can connect to a tcp endpoint may ask: make a key (moe-serve keygen FILE) and give --server-key FILE "
+		                "--authorized-keys LIST, or --insecure if that is meant", endpoint);
 	return check_folder(endpoint, p.path, e);
 }
 

@@ -16,14 +16,17 @@ static int find_servers(struct moe_run *r, const struct moe_run_config *c, struc
 
 int moe_run_servers(struct moe_run *r, const struct moe_run_config *c, int max_rows, struct moe_err *e)
 {
+	struct moe_keys_config keys = {.own = c->client_key, .server = c->server_key};
 	struct moe_hash fingerprint;
-	int rc = find_servers(r, c, e);
+	int rc = c->client_key ? moe_keys_new(&keys, &r->keys, e) : 0;
+	rc = rc ? rc : find_servers(r, c, e);
 	rc = rc ? rc : moe_source_fingerprint(r->source, &fingerprint, e);
 	if (rc)
 		return rc;
 	struct moe_remote_config rc_config = {
 		.endpoints = &r->endpoints,
 		.members = r->members,
+		.keys = r->keys,
 		.model = r->model,
 		.mixed_numerics = c->mixed_numerics,
 		.presum = c->presum,
@@ -113,6 +116,22 @@ int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e)
 				rc = moe_fail(e, MOE_E_INPUT, "%s is listed twice", connect[i]);
 	}
 	return rc ? moe_fail_prefix(e, rc, "--connect") : 0;
+}
+
+int moe_run_check_keys(const struct moe_run_config *c, struct moe_err *e)
+{
+	if (c->server_key && !c->client_key)
+		return moe_fail(e, MOE_E_RANGE, "--server-key needs --client-key: servers with keys want to know who asks");
+	if (c->client_key && !c->hosts && !c->n_connect)
+		return moe_fail(e, MOE_E_RANGE, "--client-key needs servers (--hosts or --connect)");
+	return 0;
+}
+
+int moe_run_reload(struct moe_run *r, struct moe_err *e)
+{
+	if (r->members)
+		moe_members_look(r->members);
+	return r->keys ? moe_keys_reload(r->keys, e) : 0;
 }
 
 static int verify(const struct moe_run *r, const struct moe_run_config *c, struct moe_err *e)
@@ -240,6 +259,7 @@ void moe_run_close(struct moe_run *r)
 	moe_team_free(r->team);
 	moe_endpoints_free(&r->endpoints);
 	moe_members_free(r->members);
+	moe_keys_free(r->keys);
 	moe_tensors_free(r->tensors);
 	moe_source_close(r->source);
 	moe_buf_free(&r->notes);

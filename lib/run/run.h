@@ -42,6 +42,7 @@ struct moe_run_config {
 	const char *shards;          /* a shard set, a checkpoint folder, "synth:SPEC" */
 	const char *hosts;           /* hosts file, or NULL */
 	const char *const *connect;  /* endpoints and dns://name:port */
+	const char *client_key, *server_key; /* files: our secret key, and public keys that servers may have; NULL: none (moe_keys_config) */
 	int n_connect;               /* with no hosts and no endpoints the experts are computed in this process */
 	bool presum, mixed_numerics;
 	bool degrade;                /* go on without experts that no server can compute; what concerns it says so */
@@ -72,6 +73,7 @@ struct moe_run {
 	struct moe_recorder *recorder; /* NULL: nothing is recorded */
 	struct moe_numerics numerics; /* in effect */
 	enum moe_load weights;
+	struct moe_keys *keys;       /* NULL: none */
 	struct moe_members *members; /* servers, as they come and go; NULL: none */
 	struct moe_endpoints endpoints; /* as they were at first */
 	struct moe_experts *experts;
@@ -107,10 +109,15 @@ int moe_run_check_offload(const struct moe_run_config *c, struct moe_err *e);
 /* Has every --connect the form of an endpoint or of a dns:// name, and none twice?  MOE_E_INPUT, MOE_E_RANGE: not this one. */
 int moe_run_check_connect(const char *const *connect, int n, struct moe_err *e);
 
+/* Do --client-key and --server-key go together, and with servers?  MOE_E_RANGE: no. */
+int moe_run_check_keys(const struct moe_run_config *c, struct moe_err *e);
+
 /* Open everything, what can be refused most cheaply first; memory is planned before it is taken.  *out: caller owns,
  * moe_run_close.  On failure nothing stays open. */
 int moe_run_open(const struct moe_run_config *c, struct moe_run **out, struct moe_err *e);
 void moe_run_close(struct moe_run *r);
+/* Read the lists of keys and of servers again, now.  On failure what was read before stays in use. */
+int moe_run_reload(struct moe_run *r, struct moe_err *e);
 
 /* To be called between steps: now and then it looks how much of the control group's or the host's memory is in use (*share), and has the
  * engine do something about it (moe_engine_press).  The level changes at memory_pressure and at moe_pressure_severe of that. */

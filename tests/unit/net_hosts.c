@@ -178,7 +178,8 @@ static void only_private_places_are_bound(void **state)
 
 	(void)state;
 	assert_int_not_equal(moe_endpoint_check_bind("tcp://127.0.0.1:1", false, &e), 0);
-	assert_string_equal(e.msg, "tcp://127.0.0.1:1: whoever can connect to a tcp endpoint may ask: --insecure, if that is meant, else ipc://");
+	assert_string_equal(e.msg, "tcp://127.0.0.1:1: whoever can connect to a tcp endpoint may ask: make a key (moe-serve keygen FILE) and give "
+	                    "--server-key FILE --authorized-keys LIST, or --insecure if that is meant");
 	assert_int_equal(moe_endpoint_check_bind("tcp://127.0.0.1:1", true, NULL), 0);
 	assert_int_not_equal(moe_endpoint_check_bind("tcp://127.0.0.1:x", true, NULL), 0);
 	assert_int_not_equal(moe_endpoint_check_bind("ipc:///tmp/x", false, NULL), 0);

@@ -29,7 +29,7 @@ struct bench_test {
 	int batch;                   /* sequences at once; of BENCH_NET rows */
 };
 struct bench_options {
-	const char *model, *hosts, *activations, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot, *transport, *weights;
+	const char *model, *hosts, *client_key, *server_key, *activations, *kv, *format, *prompts, *generates, *batches, *threads, *depths, *wire, *overlap, *plot, *transport, *weights;
 	enum moe_load load_how;      /* by weights */
 	int64_t busy_poll;
 	struct moe_strings connect, pairs;

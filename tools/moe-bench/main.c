@@ -44,7 +44,9 @@ static const struct moe_opt options[] = {
 	{"no-roofs", 0, MOE_OPT_FLAG, &opt.no_roofs, NULL, "do not measure the machine, nor count what rows cost", 0, 0},
 	{"no-warmup", 0, MOE_OPT_FLAG, &opt.no_warmup, NULL, "measure the first run too", 0, 0},
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "compute the experts on these servers", 0, 0},
-	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"client-key", 0, MOE_OPT_STR, &opt.client_key, "FILE", "our secret key, for servers with keys (moe-serve keygen)", 0, 0},
+	{"server-key", 0, MOE_OPT_STR, &opt.server_key, "FILE", "public keys of servers, where the hosts file has no key=", 0, 0},
+	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server, or dns://name:port; may be repeated", 0, 0},
 	{"overlap", 0, MOE_OPT_STR, &opt.overlap, "WHEN", "attention of half a step while servers compute the other: auto, on, off", 0, 0},
 	{"transport", 0, MOE_OPT_STR, &opt.transport, "HOW", "auto; zmq; shm: refuse servers that share no memory (auto)", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for answers in shared memory so long before sleeping (20)", 0, 1000000},
@@ -98,9 +100,11 @@ int main(int argc, char **argv)
 	if (opt.cold && strncmp(opt.model, "synth:", 6) == 0)
 		return moe_usage(&tool, "--cold needs files, %s has none", opt.model);
 	struct moe_err e = MOE_ERR_INIT;
-	struct moe_run_config check = {.hosts = opt.hosts, .n_connect = opt.connect.n};
+	struct moe_run_config check = {
+		.hosts = opt.hosts, .n_connect = opt.connect.n, .client_key = opt.client_key, .server_key = opt.server_key,
+	};
 	struct bench_plan plan;
-	if (bench_plan_make(&opt, &plan, &e) || moe_run_check_connect(opt.connect.v, opt.connect.n, &e) ||
+	if (bench_plan_make(&opt, &plan, &e) || moe_run_check_connect(opt.connect.v, opt.connect.n, &e) || moe_run_check_keys(&check, &e) ||
 	    moe_run_numerics(&check, opt.exact, opt.activations, opt.kv, opt.wire, &e) || moe_run_overlap(&check, opt.overlap, &e)) {
 		bench_plan_free(&plan);
 		return moe_usage(&tool, "%s", e.msg);

@@ -150,6 +150,7 @@ static int configure(struct bench *b, int threads, struct moe_err *e)
 	const struct bench_options *o = b->o;
 	b->config = (struct moe_run_config){
 		.shards = o->model, .hosts = o->hosts, .connect = o->connect.v, .n_connect = o->connect.n,
+		.client_key = o->client_key, .server_key = o->server_key,
 		.timeout = o->timeout, .threads = threads, .busy_poll = (int)o->busy_poll, .hedge = o->hedge / 100,
 		.transport = (enum moe_transport)moe_transport_parse(o->transport),
 		.weights = o->load_how,

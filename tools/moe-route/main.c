@@ -20,7 +20,9 @@ static const char *const usage[] = {
 
 static const struct moe_opt options[] = {
 	{"hosts", 0, MOE_OPT_STR, &opt.hosts, "FILE", "servers: `host slots=N` lines or endpoints (waits for FILE)", 0, 0},
-	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server; may be repeated", 0, 0},
+	{"connect", 0, MOE_OPT_LIST, &opt.connect, "ENDPOINT", "a server, or dns://name:port; may be repeated", 0, 0},
+	{"client-key", 0, MOE_OPT_STR, &opt.client_key, "FILE", "our secret key, for servers with keys (moe-serve keygen)", 0, 0},
+	{"server-key", 0, MOE_OPT_STR, &opt.server_key, "FILE", "public keys of servers, where the hosts file has no key=", 0, 0},
 	{"check", 0, MOE_OPT_FLAG, &opt.check, NULL, "only look whether there is a server for every expert", 0, 0},
 	{"policy", 0, MOE_OPT_STR, &opt.policy, "FILE", "run as moe-policy planned", 0, 0},
 	{"device", 0, MOE_OPT_STR, &opt.device, "WHICH", "compute on cuda, cuda:N, auto, or cpu (which imitates a GPU)", 0, 0},

@@ -42,6 +42,8 @@ int route_config(const char *shards, const struct route_options *o, struct moe_l
 		.hosts = o->hosts,
 		.connect = o->connect.v,
 		.n_connect = o->connect.n,
+		.client_key = o->client_key,
+		.server_key = o->server_key,
 		.presum = o->presum,
 		.mixed_numerics = o->mixed_numerics,
 		.degrade = o->degrade,
@@ -78,6 +80,7 @@ int route_config(const char *shards, const struct route_options *o, struct moe_l
 		},
 	};
 	int rc = moe_run_check_connect(o->connect.v, o->connect.n, e);
+	rc = rc ? rc : moe_run_check_keys(out, e);
 	rc = rc ? rc : moe_run_numerics(out, o->exact, o->activations, o->kv, o->wire, e);
 	rc = rc ? rc : moe_run_overlap(out, o->overlap, e);
 	rc = rc ? rc : moe_run_pinned(out, o->pinned, e);

@@ -12,7 +12,7 @@
 #include "text/text.h"
 
 struct route_options {
-	const char *prompt, *importance, *usage, *trace, *hosts, *activations, *kv, *wire, *overlap, *transport, *weights;
+	const char *prompt, *importance, *usage, *trace, *hosts, *client_key, *server_key, *activations, *kv, *wire, *overlap, *transport, *weights;
 	const char *policy, *device, *schedule, *pinned;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, max_waiting, chunk, threads, top_k, seed, busy_poll;

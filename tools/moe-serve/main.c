@@ -14,6 +14,8 @@ static const struct moe_opt table[] = {
 	{"bind", 0, MOE_OPT_STR, &opt.bind, "ENDPOINT", "ipc:///path or tcp://host:port (consecutive ports; env: as Slurm says)", 0, 0},
 	{"advertise", 0, MOE_OPT_STR, &opt.advertise, "HOST", "the name that others reach this host by", 0, 0},
 	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
+	{"server-key", 0, MOE_OPT_STR, &opt.server_key, "FILE", "our secret key, for clients with keys (moe-serve keygen FILE)", 0, 0},
+	{"authorized-keys", 0, MOE_OPT_STR, &opt.authorized_keys, "FILE", "public keys of the clients that may connect, a line each", 0, 0},
 	{"insecure", 0, MOE_OPT_FLAG, &opt.insecure, NULL, "bind tcp without keys: anyone who can connect may ask", 0, 0},
 	{"exact", 0, MOE_OPT_FLAG, &opt.exact, NULL, "multiply quantised weights with f32, not int8 (as moe-route --exact)", 0, 0},
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8, f32 or bf16 (as moe-route --activations)", 0, 0},
@@ -31,6 +33,7 @@ static const struct moe_opt table[] = {
 
 static const char *const usage[] = {
 	"moe-serve [--rank N|env | --ranks A-B] [--bind ENDPOINT] [--ready-file FILE] SHARDS",
+	"moe-serve keygen FILE",
 	NULL,
 };
 
@@ -46,7 +49,7 @@ static int tell(void *ctx, const char *endpoint, struct moe_err *e)
 {
 	const struct plan *p = ctx;
 
-	return ready_tell(p->o.ready_file, &endpoint, 1, p->key, e);
+	return ready_tell(p->o.ready_file, &endpoint, 1, p->keys, e);
 }
 
 static int serve(struct plan *p, struct moe_err *e)
@@ -73,8 +76,11 @@ int main(int argc, char **argv)
 {
 	struct moe_err e = MOE_ERR_INIT;
 	struct plan plan;
-	int first, last, rc = moe_opts_parse(&tool, &argc, argv);
+	int first, last, rc;
 
+	if (argc > 1 && strcmp(argv[1], "keygen") == 0)
+		return keygen_main(argc - 1, argv + 1);
+	rc = moe_opts_parse(&tool, &argc, argv);
 	if (rc >= 0)
 		return rc;
 	if (argc != 1)
@@ -87,6 +93,10 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
 	if (opt.bind && !is_endpoint(opt.bind, &e))
 		return moe_usage(&tool, "--bind %s", e.msg);
+	if (!opt.server_key != !opt.authorized_keys)
+		return moe_usage(&tool, "--server-key and --authorized-keys need each other: who we are, and who may ask");
+	if (opt.server_key && opt.insecure)
+		return moe_usage(&tool, "--insecure says that there are no keys, --server-key that there are");
 	if (opt.device && moe_device_check(opt.device, &e))
 		return moe_usage(&tool, "%s", e.msg);
 	if (opt.device_memory && !opt.device)

@@ -153,7 +153,7 @@ static int open_server(struct one *o, struct moe_err *e)
 	const struct plan *p = o->p;
 	char *bind = plan_endpoint(p, o->rank, e);
 	struct moe_server_config c = {
-		.bind = bind, .advertise = p->o.advertise, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
+		.bind = bind, .advertise = p->o.advertise, .keys = p->keys, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
 		.hold = {.epoch = p->identity.epoch, .has = o->has, .experts = o->local}, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
 		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll, .alive = p->watchdog > 0 ? alive : NULL,
 		.alive_every = p->watchdog / 4, .ctx = o,
@@ -218,6 +218,10 @@ static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
 	moe_jw_str(&w, id->numerics_text);
 	moe_jw_key(&w, "device");
 	moe_jw_str(&w, device_name(o->p, o->rank, device));
+	if (o->p->keys) {
+		moe_jw_key(&w, "key");
+		moe_jw_str(&w, moe_keys_public(o->p->keys));
+	}
 	if (o->node) {
 		moe_jw_key(&w, "node");
 		moe_jw_int(&w, o->node->id);

@@ -112,10 +112,22 @@ static int share_beats(struct plan *p, struct moe_err *e)
 static int check_bind(const struct options *o, struct moe_err *e)
 {
 	char *form = o->bind ? bind_form(o->bind, e) : NULL;
-	int rc = !o->bind ? 0 : form ? moe_endpoint_check_bind(form, o->insecure, e) : MOE_E_NOMEM;
+	int rc = !o->bind ? 0 : form ? moe_endpoint_check_bind(form, o->insecure || o->server_key, e) : MOE_E_NOMEM;
 
 	free(form);
 	return rc;
+}
+
+/* What fails without a look at the shards. */
+static int check_options(struct plan *p, struct moe_err *e)
+{
+	const struct options *o = &p->o;
+	struct moe_keys_config keys = {.own = o->server_key, .authorized = o->authorized_keys};
+	int rc = check_bind(o, e);
+
+	if (!rc && o->server_key)
+		rc = moe_keys_new(&keys, &p->keys, e);
+	return rc || !o->ready_file ? rc : ready_file_check(o->ready_file, e);
 }
 
 int plan_open(const struct options *o, const char *shards, struct plan *out, struct moe_err *e)
@@ -123,15 +135,11 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 	int rc;
 
 	*out = (struct plan){.o = *o, .neighbours = 1};
-	rc = check_bind(o, e);
-	if (rc)
-		return rc;
-	if (o->ready_file && (rc = ready_file_check(o->ready_file, e)))
-		return rc;
-	rc = moe_source_open(shards, &out->source, e);
-	if (rc)
-		return rc;
-	rc = choose_ranks(out, e);
+	rc = check_options(out, e);
+	if (!rc)
+		rc = moe_source_open(shards, &out->source, e);
+	if (!rc)
+		rc = choose_ranks(out, e);
 	if (!rc && out->rank_from)
 		moe_log(MOE_INFO, "rank %d, from %s", out->first, out->rank_from);
 	if (!rc)
@@ -152,6 +160,8 @@ int plan_open(const struct options *o, const char *shards, struct plan *out, str
 void plan_close(struct plan *p)
 {
 	moe_source_close(p->source);
+	moe_keys_free(p->keys);
+	p->keys = NULL;
 	moe_nodes_free(&p->nodes);
 	if (p->beats)
 		munmap(p->beats, (size_t)(p->last - p->first + 1) * sizeof *p->beats);

@@ -49,22 +49,22 @@ int ready_file_check(const char *path, struct moe_err *e)
 	return unlink(path) == 0 ? 0 : moe_fail_errno(e, "%s", path);
 }
 
-static int write_file(const char *path, const char *const *endpoints, int n, const char *key, struct moe_err *e)
+static int write_file(const char *path, const char *const *endpoints, int n, const struct moe_keys *keys, struct moe_err *e)
 {
 	struct moe_buf text = MOE_BUF_INIT;
 	int rc = 0;
 
 	for (int i = 0; i < n && !rc; i++)
-		rc = add_line(endpoints[i], key, &text, e);
+		rc = add_line(endpoints[i], keys ? moe_keys_public(keys) : "", &text, e);
 	if (!rc)
 		rc = moe_write_file(path, text.data, text.len, e);
 	moe_buf_free(&text);
 	return rc;
 }
 
-int ready_tell(const char *path, const char *const *endpoints, int n, const char *key, struct moe_err *e)
+int ready_tell(const char *path, const char *const *endpoints, int n, const struct moe_keys *keys, struct moe_err *e)
 {
-	int rc = path ? write_file(path, endpoints, n, key, e) : 0;
+	int rc = path ? write_file(path, endpoints, n, keys, e) : 0;
 
 	if (!rc)
 		notify_ready(n);

@@ -15,7 +15,7 @@
 
 /* What was asked for, as the command line says it. */
 struct options {
-	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights, *device;
+	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights, *device, *server_key, *authorized_keys;
 	uint64_t device_memory;      /* 0: all that the device has */
 	bool insecure, exact, no_shm, verify;
 	struct moe_numerics numerics; /* by exact and activations */
@@ -38,7 +38,7 @@ struct plan {
 	struct moe_nodes nodes;      /* servers are bound to them in turn; none: they are not bound */
 	const char *device;          /* in effect: "cpu", "cuda", "cuda:N"; NULL: the host's processor, in its own memory */
 	int gpus;                    /* of this host, where "cuda" or "auto" was asked for */
-	char key[MOE_KEY_TEXT];      /* public, of all servers; "": there are no keys */
+	struct moe_keys *keys;       /* of all servers; NULL: none.  moe_keys_reload in every one of them reads the list again */
 	bool must_bind;              /* it was asked for by name: a server that cannot be bound fails */
 	double watchdog;             /* seconds within which the service manager wants to hear of us; 0: it does not */
 	_Atomic uint64_t *beats;     /* [last - first + 1] when each child's loop went round last (moe_now_ns, 0: it is not ready), shared
@@ -106,11 +106,15 @@ void notify_ready(int servers);
 /* The seconds of WATCHDOG_USEC, or 0. */
 double notify_watchdog(void);
 
+/* keygen.c */
+/* moe-serve keygen. */
+int keygen_main(int argc, char **argv);
+
 /* ready.c */
 /* Refuse a --ready-file that is there and is not one; remove one that an earlier run left. */
 int ready_file_check(const char *path, struct moe_err *e);
-/* Tell the world: write the ready file (if any), with the servers' public key ("": none), and notify_ready. */
-int ready_tell(const char *path, const char *const *endpoints, int n, const char *key, struct moe_err *e);
+/* Tell the world: write the ready file (if any), with the servers' keys (NULL: none), and notify_ready. */
+int ready_tell(const char *path, const char *const *endpoints, int n, const struct moe_keys *keys, struct moe_err *e);
 void ready_file_remove(const char *path);
 
 #endif

@@ -142,7 +142,7 @@ static void all_ready(struct supervisor *s)
 	}
 	for (int i = 0; i < s->n; i++)
 		endpoints[i] = s->children[i].endpoint;
-	if (ready_tell(s->p->o.ready_file, endpoints, s->n, s->p->key, &e))
+	if (ready_tell(s->p->o.ready_file, endpoints, s->n, s->p->keys, &e))
 		fail(s, &e);
 	free(endpoints);
 }
