@@ -216,8 +216,10 @@ demo: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) all
 	@scripts/demo.sh
 
-# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start, and is slow to start.
-single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t)
+# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start, and is slow to start.  Kernels
+# and offloading are looked at in unit tests; what these add takes it minutes.
+single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t) \
+	$(B)/tests/compute_quant.t tests/e2e/600-offload.t tests/e2e/610-offload-policy.t
 threaded = $(if $(filter thread,$(SAN)),$(filter-out $(single),$(1)),$(1))
 tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(cuda_units) $(wildcard tests/cli/*.t tests/e2e/*.t tests/launch/*.t)))
 check: deps-if-missing
