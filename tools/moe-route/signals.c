@@ -46,11 +46,15 @@ void route_signals(void)
 
 void route_look(const struct route *r)
 {
+	struct moe_err e;
+
 	if (!look_again)
 		return;
 	look_again = false;
-	if (!r->run->members)
+	if (!r->run->remote)
 		return;
-	moe_log(MOE_INFO, "looking at the list of servers again");
-	moe_members_look(r->run->members);
+	if (moe_run_reload(r->run, &e))
+		moe_log(MOE_WARN, "what was read before stays in use: %s", e.msg);
+	else
+		moe_log(MOE_INFO, "looking at the list of servers again");
 }
