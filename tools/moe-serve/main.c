@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/opts.h"
 #include "serve.h"
@@ -34,6 +35,7 @@ static const struct moe_opt table[] = {
 static const char *const usage[] = {
 	"moe-serve [--rank N|env | --ranks A-B] [--bind ENDPOINT] [--ready-file FILE] SHARDS",
 	"moe-serve keygen FILE",
+	"moe-serve status --hosts FILE | --connect ENDPOINT ... | SHARDS",
 	NULL,
 };
 
@@ -63,6 +65,17 @@ static int serve(struct plan *p, struct moe_err *e)
 	return rc;
 }
 
+/* A connection is a file, also one that nobody uses. */
+static void allow_files(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static bool is_endpoint(const char *bind, struct moe_err *e)
 {
 	char *form = bind_form(bind, e), *first = form ? moe_endpoint_nth(form, 0, e) : NULL;
@@ -80,6 +93,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "keygen") == 0)
 		return keygen_main(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "status") == 0)
+		return status_main(argc - 1, argv + 1);
 	rc = moe_opts_parse(&tool, &argc, argv);
 	if (rc >= 0)
 		return rc;
@@ -109,6 +124,7 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "%s", e.msg);
 	if (!moe_load_parse(opt.weights, &opt.load))
 		return moe_usage(&tool, "--weights: '%s' is neither map, read, lock nor copy", opt.weights);
+	allow_files();
 	notify_open();
 	rc = plan_open(&opt, argv[0], &plan, &e);
 	if (!rc) {

@@ -117,4 +117,16 @@ int ready_file_check(const char *path, struct moe_err *e);
 int ready_tell(const char *path, const char *const *endpoints, int n, const struct moe_keys *keys, struct moe_err *e);
 void ready_file_remove(const char *path);
 
+/* status.c: moe-serve status, argv[0] is that word.  Exit status. */
+int status_main(int argc, char **argv);
+
+/* status_print.c */
+void status_field_names(void);
+/* "rank,state": are these names of fields? */
+int status_check_fields(const char *list, struct moe_err *e);
+void status_fields(const char *list, const struct moe_status *v, int n);
+/* list: NULL, all fields. */
+int status_json(const char *list, const struct moe_status *v, int n, struct moe_err *e);
+int status_table(const struct moe_status *v, int n, struct moe_err *e);
+
 #endif
