@@ -10,9 +10,15 @@
 
 void answer_send(struct moe_server *s, struct message *m, const struct peer *to)
 {
-	uint64_t bytes = message_bytes(m);
 	bool shared = m->lane != NULL;
+	const struct known *k = shared ? NULL : peers_find(&s->peers, to);
+	uint64_t bytes;
 
+	if (k && k->sealed && message_seal(m, NULL)) {
+		message_drop(m);
+		return;
+	}
+	bytes = message_bytes(m);
 	if (!message_send(s->socket, m, to))
 		return;
 	s->bytes_out += bytes;
@@ -100,6 +106,17 @@ static int check_rate(struct moe_server *s, const struct pending *p, enum wire_k
 	return moe_fail(e, MOE_E_BUSY, "over its rate of %g messages a second", s->c.rate);
 }
 
+/* Is it as it was sent?  A client that seals gets sealed answers. */
+static int check_seal(struct moe_server *s, const struct pending *p, const struct wire_frame *frames, struct moe_err *e)
+{
+	bool sealed;
+	int rc = wire_check_seal(frames, p->m.n, &sealed, e);
+
+	if (!rc && sealed)
+		peers_hear(&s->peers, &p->from, moe_now_ns())->sealed = true;
+	return rc;
+}
+
 /* 0, or what is wrong; *head.id is then the request's, or 0. */
 static int receive(struct moe_server *s, struct pending *p, struct wire_head *head, bool *stale, struct moe_err *e)
 {
@@ -109,6 +126,8 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 	message_frames(&p->m, frames);
 	if (p->m.oversized)
 		return moe_fail(e, MOE_E_INPUT, "message of more than %d frames", WIRE_MAX_FRAMES);
+	if (!p->m.lane && check_seal(s, p, frames, e))
+		return MOE_E_SUM;
 	if (wire_head(frames, p->m.n, head, e))
 		return e->code;
 	if (head->kind != WIRE_REQUEST && p->m.lane)
@@ -154,6 +173,9 @@ void answer_received(struct moe_server *s, struct pending *p)
 		send_error(s, p, 0, 0, &e); /* of no request: it ends the connection on the client's side */
 	} else if (receive(s, p, &head, &stale, &e)) {
 		s->refused++;
+		/* Which request was damaged cannot be said: the client takes all for lost. */
+		if (e.code == MOE_E_SUM && !head.kind)
+			send_error(s, p, 0, WIRE_HELLO_AGAIN, &e);
 		/* A peer that speaks something else gets no answer; it would not understand it. */
 		if (head.kind == WIRE_HELLO || head.id)
 			send_error(s, p, head.id, stale ? WIRE_HELLO_AGAIN : 0, &e);

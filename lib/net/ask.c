@@ -291,7 +291,7 @@ static void send_ask(struct remote *r, struct flight *f, struct ask *a)
 		return;
 	}
 	count_message(&r->stats, &m);
-	if (!message_send(l->socket, &m, NULL)) {
+	if (!link_send(l, &m)) {
 		ask_lose(r, f, a, MOE_E_PEER, "not connected");
 		return;
 	}

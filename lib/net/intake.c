@@ -106,6 +106,10 @@ static void take_error(struct remote *r, int i, const struct message *m, const s
 		refuse_link(r, i, &e);
 		return;
 	}
+	if (!got.id && (got.flags & WIRE_HELLO_AGAIN)) {
+		lose_link(r, i, got.text);
+		return;
+	}
 	if (!got.id) {
 		/* It speaks of no request: of our HELLO, then. */
 		moe_fail(&e, got.code, "%s", got.text);
@@ -147,10 +151,15 @@ static void take(struct remote *r, int i, struct message *m)
 	struct wire_frame frames[WIRE_MAX_FRAMES];
 	struct wire_head head;
 	struct moe_err e;
+	bool sealed;
 
 	r->stats.bytes_in += message_bytes(m);
 	r->stats.shm_bytes_in += m->lane ? message_bytes(m) : 0;
 	message_frames(m, frames);
+	if (!m->lane && wire_check_seal(frames, m->n, &sealed, &e)) {
+		lose_link(r, i, e.msg); /* and greet it again: which of our requests it answers is not known */
+		return;
+	}
 	if (m->oversized || wire_head(frames, m->n, &head, &e) != 0) {
 		if (m->oversized)
 			moe_fail(&e, MOE_E_PEER, "sent a message with too many frames");

@@ -87,6 +87,7 @@ static int open_socket(struct link *l, void *ctx, const struct link_terms *t, st
 	if (rc)
 		return rc;
 	limits.v6 = parts.v6;
+	l->seal = parts.tcp && !t->keys;
 	l->socket = message_socket(ctx, ZMQ_DEALER, &limits, e);
 	if (!l->socket)
 		return MOE_E_IO;
@@ -169,6 +170,15 @@ void link_lost(struct link *l, const char *why)
 	moe_fail(&l->why, MOE_E_PEER, "%s", why);
 }
 
+bool link_send(struct link *l, struct message *m)
+{
+	if (!m->lane && l->seal && message_seal(m, NULL)) {
+		message_drop(m);
+		return false;
+	}
+	return message_send(l->socket, m, NULL);
+}
+
 void link_greet(struct link *l, const struct link_terms *t)
 {
 	struct wire_hello hello = {
@@ -183,7 +193,7 @@ void link_greet(struct link *l, const struct link_terms *t)
 
 	/* Makes the socket take notice that its old pipe is gone, into which the HELLO would vanish otherwise. */
 	zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &size);
-	if (message_add(&m, header, n, NULL, NULL) == 0 && message_send(l->socket, &m, NULL))
+	if (message_add(&m, header, n, NULL, NULL) == 0 && link_send(l, &m))
 		l->state = LINK_GREETED;
 }
 

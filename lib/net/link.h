@@ -23,6 +23,7 @@ struct link {
 	int rank;                /* as the server says; before that, its place in the list */
 	void *socket, *monitor;
 	bool connected;          /* as the monitor said last */
+	bool seal;               /* our messages have seals, and the server answers with sealed ones */
 	enum link_state state;
 	struct wire_hello welcome;
 	struct holdings holds;   /* by its WELCOMEs; kept when it is lost, to tell what is missing */
@@ -62,6 +63,8 @@ void link_close(struct link *l);
 bool link_ended(struct link *l);
 /* Nothing that was sent will be answered any more, and its shared memory is given up. */
 void link_lost(struct link *l, const char *why);
+/* Send by its slot or on its socket, there with a seal if it is to have one.  Takes the message over.  False: not connected. */
+bool link_send(struct link *l, struct message *m);
 /* Send HELLO on a connection that is up; the link is then LINK_GREETED, or as before if its queue is full. */
 void link_greet(struct link *l, const struct link_terms *t);
 /* A WELCOME, of a link that is LINK_GREETED or LINK_READY (then what it holds has changed): LINK_READY, or LINK_REFUSED with

@@ -95,6 +95,22 @@ uint64_t message_bytes(const struct message *m)
 	return n;
 }
 
+int message_seal(struct message *m, struct moe_err *e)
+{
+	struct wire_frame frames[WIRE_MAX_FRAMES];
+	size_t n = zmq_msg_size(&m->part[0]);
+	zmq_msg_t header;
+
+	if (zmq_msg_init_size(&header, n + WIRE_SEAL_BYTES) != 0)
+		return moe_fail(e, MOE_E_NOMEM, "a message's seal: no memory");
+	memcpy(zmq_msg_data(&header), zmq_msg_data(&m->part[0]), n);
+	wire_put_seal(zmq_msg_data(&header), n);
+	zmq_msg_move(&m->part[0], &header);
+	message_frames(m, frames);
+	wire_seal(frames, m->n, zmq_msg_data(&m->part[0]));
+	return 0;
+}
+
 bool message_send(void *socket, struct message *m, const struct peer *peer)
 {
 	bool sent;

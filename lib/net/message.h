@@ -37,6 +37,8 @@ void message_drop(struct message *m);
 void message_frames(struct message *m, struct wire_frame *frames);
 uint64_t message_bytes(const struct message *m);
 
+/* Give a message whose parts are all there a seal (wire.h). */
+int message_seal(struct message *m, struct moe_err *e);
 /* Send without waiting, by its slot or else the socket; peer as above.  Takes the parts over, also on failure.  False: not
  * connected, or its queue is full. */
 bool message_send(void *socket, struct message *m, const struct peer *peer);

@@ -24,6 +24,7 @@ struct known {
 	uint64_t heard;          /* moe_now_ns() of its last message */
 	uint64_t epoch;          /* that it uses, as HELLO or PING said last; 0: it did not say */
 	struct bucket bucket;
+	bool sealed;             /* its messages have seals, and so have ours to it */
 };
 
 struct peers {

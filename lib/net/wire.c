@@ -12,12 +12,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "arrays on the wire ar
 
 #define MAGIC 0x57454f4du /* "MOEW" */
 
-/* Bytes of the fixed part of each kind's header. */
-enum { HEAD_BYTES = 24, HELLO_BYTES = 128, REQUEST_BYTES = 80, REPLY_BYTES = 64, ERROR_BYTES = 32 };
-
-/* Extensions: u16 type, u16 zero, u32 length, then the bytes, padded to a multiple of 8. */
-#define EXT_HEAD 8
-
 /* ---- fixed fields ---- */
 
 size_t wire_put_head(unsigned char *p, size_t bytes, enum wire_kind kind, uint32_t flags, uint64_t id)
@@ -37,7 +31,7 @@ int wire_head(const struct wire_frame *f, int n, struct wire_head *out, struct m
 	const unsigned char *p;
 	uint16_t version, kind;
 
-	if (n < 1 || f[0].size < HEAD_BYTES)
+	if (n < 1 || f[0].size < WIRE_HEAD_BYTES)
 		return moe_fail(e, MOE_E_INPUT, "message shorter than a header");
 	p = f[0].data;
 	if (get32(p) != MAGIC)
@@ -81,11 +75,11 @@ size_t wire_put_ext(unsigned char *p, size_t at, int type, const void *data, siz
 {
 	size_t padded = (len + 7) & ~(size_t)7;
 
-	memset(p + at, 0, EXT_HEAD + padded);
+	memset(p + at, 0, WIRE_EXT_HEAD + padded);
 	put16(p + at, (uint16_t)type);
 	put32(p + at + 4, (uint32_t)len);
-	memcpy(p + at + EXT_HEAD, data, len);
-	at += EXT_HEAD + padded;
+	memcpy(p + at + WIRE_EXT_HEAD, data, len);
+	at += WIRE_EXT_HEAD + padded;
 	put32(p + 4, (uint32_t)at);
 	return at;
 }
@@ -95,18 +89,18 @@ int wire_get_text(const struct wire_frame *f, size_t at, int type, char *out, si
 	const unsigned char *p = f->data;
 
 	out[0] = 0;
-	while (f->size - at >= EXT_HEAD) {
+	while (f->size - at >= WIRE_EXT_HEAD) {
 		size_t len = get32(p + at + 4), padded = (len + 7) & ~(size_t)7;
 
-		if (padded > f->size - at - EXT_HEAD)
+		if (padded > f->size - at - WIRE_EXT_HEAD)
 			return moe_fail(e, MOE_E_INPUT, "extension of %zu bytes ends past the header", len);
 		if (get16(p + at) == type && !out[0]) {
 			size_t n = len < cap - 1 ? len : cap - 1;
 
-			memcpy(out, p + at + EXT_HEAD, n);
+			memcpy(out, p + at + WIRE_EXT_HEAD, n);
 			out[n] = 0;
 		}
-		at += EXT_HEAD + padded;
+		at += WIRE_EXT_HEAD + padded;
 	}
 	if (at != f->size)
 		return moe_fail(e, MOE_E_INPUT, "%zu stray bytes after the header's fields", f->size - at);
@@ -121,12 +115,12 @@ static uint32_t get_number(const struct wire_frame *f, size_t at, int type)
 {
 	const unsigned char *p = f->data;
 
-	while (f->size - at >= EXT_HEAD) {
+	while (f->size - at >= WIRE_EXT_HEAD) {
 		size_t len = get32(p + at + 4);
 
 		if (get16(p + at) == type)
-			return len == 4 ? get32(p + at + EXT_HEAD) : 0;
-		at += EXT_HEAD + ((len + 7) & ~(size_t)7);
+			return len == 4 ? get32(p + at + WIRE_EXT_HEAD) : 0;
+		at += WIRE_EXT_HEAD + ((len + 7) & ~(size_t)7);
 	}
 	return 0;
 }
@@ -143,7 +137,7 @@ int wire_skip_exts(const struct wire_frame *f, size_t at, struct moe_err *e)
 size_t wire_put_hello(enum wire_kind kind, const struct wire_hello *h, void *header)
 {
 	unsigned char *p = header, number[4];
-	size_t n = wire_put_head(p, HELLO_BYTES, kind, h->flags, 0);
+	size_t n = wire_put_head(p, WIRE_HELLO_BYTES, kind, h->flags, 0);
 
 	put16(p + 24, h->version_min);
 	put16(p + 26, h->version_max);
@@ -185,8 +179,8 @@ int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, st
 		return rc;
 	if (head.kind == WIRE_WELCOME)
 		kind = WIRE_WELCOME;
-	rc = kind == WIRE_HELLO ? wire_open(f, n, kind, HELLO_BYTES, 1, 0, &head, e)
-	                        : wire_open(f, n, kind, HELLO_BYTES, 2, WIRE_DRAINING | WIRE_SPARE, &head, e);
+	rc = kind == WIRE_HELLO ? wire_open(f, n, kind, WIRE_HELLO_BYTES, 1, 0, &head, e)
+	                        : wire_open(f, n, kind, WIRE_HELLO_BYTES, 2, WIRE_DRAINING | WIRE_SPARE, &head, e);
 	if (rc)
 		return rc;
 	p = f[0].data;
@@ -205,8 +199,8 @@ int wire_get_hello(const struct wire_frame *f, int n, struct wire_hello *out, st
 	out->held = get32(p + 112);
 	rc = wire_get_fingerprint(p + 56, out->identity.fingerprint, e);
 	if (!rc)
-		rc = wire_get_text(f, HELLO_BYTES, WIRE_EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
-	out->shm = rc ? 0 : get_number(f, HELLO_BYTES, WIRE_EXT_SHM);
+		rc = wire_get_text(f, WIRE_HELLO_BYTES, WIRE_EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
+	out->shm = rc ? 0 : get_number(f, WIRE_HELLO_BYTES, WIRE_EXT_SHM);
 	return rc;
 }
 
@@ -262,7 +256,7 @@ int wire_get_held(const struct wire_frame *f, uint32_t held, const struct moe_mo
 size_t wire_put_request(const struct wire_request *r, void *header)
 {
 	unsigned char *p = header;
-	size_t n = wire_put_head(p, REQUEST_BYTES, WIRE_REQUEST, r->flags, r->id);
+	size_t n = wire_put_head(p, WIRE_REQUEST_BYTES, WIRE_REQUEST, r->flags, r->id);
 
 	put64(p + 24, r->epoch);
 	put64(p + 32, r->instance);
@@ -284,7 +278,7 @@ int32_t wire_to_i32(uint32_t v)
 
 uint64_t wire_request_epoch(const struct wire_frame *header)
 {
-	return header->size >= REQUEST_BYTES ? get64((const unsigned char *)header->data + 24) : 0;
+	return header->size >= WIRE_REQUEST_BYTES ? get64((const unsigned char *)header->data + 24) : 0;
 }
 
 /* The request's numbers against what the server is. */
@@ -356,7 +350,7 @@ int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits
 {
 	struct wire_head head;
 	const unsigned char *p;
-	int rc = wire_open(f, n, WIRE_REQUEST, REQUEST_BYTES, WIRE_MAX_FRAMES, WIRE_PRESUM, &head, e);
+	int rc = wire_open(f, n, WIRE_REQUEST, WIRE_REQUEST_BYTES, WIRE_MAX_FRAMES, WIRE_PRESUM, &head, e);
 
 	*stale = false;
 	if (rc)
@@ -371,7 +365,7 @@ int wire_get_request(const struct wire_frame *f, int n, const struct wire_limits
 	*stale = out->instance != limits->instance || out->epoch != limits->epoch;
 	if (*stale)
 		return moe_fail(e, MOE_E_PEER, "meant for another run or epoch of this server");
-	rc = wire_skip_exts(f, REQUEST_BYTES, e);
+	rc = wire_skip_exts(f, WIRE_REQUEST_BYTES, e);
 	if (!rc)
 		rc = check_shape(out, get32(p + 76), limits, e);
 	if (!rc)
@@ -396,7 +390,7 @@ bool wire_request_held(const struct wire_request *r, const struct moe_model *m, 
 size_t wire_put_reply(const struct wire_reply *r, void *header)
 {
 	unsigned char *p = header;
-	size_t n = wire_put_head(p, REPLY_BYTES, WIRE_REPLY, r->flags, r->id);
+	size_t n = wire_put_head(p, WIRE_REPLY_BYTES, WIRE_REPLY, r->flags, r->id);
 
 	put64(p + 24, r->epoch);
 	put32(p + 32, r->layer);
@@ -413,7 +407,7 @@ int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, st
 	struct wire_head head;
 	const unsigned char *p;
 	size_t want;
-	int rc = wire_open(f, n, WIRE_REPLY, REPLY_BYTES, 2, WIRE_PRESUM, &head, e);
+	int rc = wire_open(f, n, WIRE_REPLY, WIRE_REPLY_BYTES, 2, WIRE_PRESUM, &head, e);
 
 	if (rc)
 		return rc;
@@ -427,13 +421,13 @@ int wire_get_reply(const struct wire_frame *f, int n, struct wire_reply *out, st
 	out->type = (enum moe_wire_type)get32(p + 44);
 	if (!moe_mul_size((size_t)out->rows * states_bytes(out->type), out->width, &want) || f[1].size != want)
 		return moe_fail(e, MOE_E_INPUT, "reply of %u rows of %u has %zu bytes", out->rows, out->width, f[1].size);
-	return wire_skip_exts(f, REPLY_BYTES, e);
+	return wire_skip_exts(f, WIRE_REPLY_BYTES, e);
 }
 
 size_t wire_put_error(const struct wire_error *w, void *header)
 {
 	unsigned char *p = header;
-	size_t n = wire_put_head(p, ERROR_BYTES, WIRE_ERROR, w->flags, w->id);
+	size_t n = wire_put_head(p, WIRE_ERROR_BYTES, WIRE_ERROR, w->flags, w->id);
 
 	put32(p + 24, (uint32_t)w->code);
 	return wire_put_ext(p, n, WIRE_EXT_TEXT, w->text, strnlen(w->text, WIRE_TEXT - 1));
@@ -443,7 +437,7 @@ int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, st
 {
 	struct wire_head head;
 	uint32_t code;
-	int rc = wire_open(f, n, WIRE_ERROR, ERROR_BYTES, 1, WIRE_HELLO_AGAIN, &head, e);
+	int rc = wire_open(f, n, WIRE_ERROR, WIRE_ERROR_BYTES, 1, WIRE_HELLO_AGAIN, &head, e);
 
 	if (rc)
 		return rc;
@@ -451,5 +445,5 @@ int wire_get_error(const struct wire_frame *f, int n, struct wire_error *out, st
 	out->flags = head.flags;
 	out->id = head.id;
 	out->code = code >= MOE_E_INPUT && code <= MOE_E_MISSING ? (int)code : MOE_E_PEER;
-	return wire_get_text(f, ERROR_BYTES, WIRE_EXT_TEXT, out->text, sizeof out->text, e);
+	return wire_get_text(f, WIRE_ERROR_BYTES, WIRE_EXT_TEXT, out->text, sizeof out->text, e);
 }

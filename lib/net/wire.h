@@ -145,6 +145,18 @@ int wire_get_pong(const struct wire_frame *f, int n, uint64_t *id, struct moe_st
 size_t wire_put_take(uint64_t id, uint64_t epoch, uint32_t experts, void *header);
 int wire_get_take(const struct wire_frame *f, int n, const struct moe_model *m, uint64_t *id, uint64_t *epoch, uint8_t *want, struct moe_err *e);
 
+/* ---- seals ---- */
+
+/* A checksum over all frames of a message: where nothing else protects what passes, a bit that changes would be an answer that
+ * differs.  It is the last extension of the header.  XXH3-64: against accidents, not against people. */
+#define WIRE_SEAL_BYTES 16
+/* Append the extension to a header of so many bytes, with room for it; the new size. */
+size_t wire_put_seal(void *header, size_t size);
+/* Fill it in, when all frames are as they will be sent; header is f[0].data. */
+void wire_seal(const struct wire_frame *f, int n, void *header);
+/* MOE_E_SUM: it differs.  *sealed: whether there is one. */
+int wire_check_seal(const struct wire_frame *f, int n, bool *sealed, struct moe_err *e);
+
 /* ---- sizes ---- */
 
 /* Most experts of a row in any layer; at least 1. */

@@ -6,13 +6,12 @@
 #include "net/bytes.h"
 #include "net/wire_parts.h"
 
-enum { PING_BYTES = 32, PONG_BYTES = 240, TAKE_BYTES = 40 };
-_Static_assert(PONG_BYTES + 8 + MOE_NUMERICS_TEXT + 8 + WIRE_TEXT + 8 <= WIRE_HEADER_MAX, "a PONG with all its words is one header");
+_Static_assert(WIRE_PONG_BYTES + 8 + MOE_NUMERICS_TEXT + 8 + WIRE_TEXT + 8 <= WIRE_HEADER_MAX, "a PONG with all its words is one header");
 
 size_t wire_put_ping(const struct wire_ping *q, void *header)
 {
 	unsigned char *p = header;
-	size_t n = wire_put_head(p, PING_BYTES, WIRE_PING, q->flags, q->id);
+	size_t n = wire_put_head(p, WIRE_PING_BYTES, WIRE_PING, q->flags, q->id);
 
 	put64(p + 24, q->epoch);
 	return n;
@@ -21,12 +20,12 @@ size_t wire_put_ping(const struct wire_ping *q, void *header)
 int wire_get_ping(const struct wire_frame *f, int n, struct wire_ping *out, struct moe_err *e)
 {
 	struct wire_head head;
-	int rc = wire_open(f, n, WIRE_PING, PING_BYTES, 1, WIRE_WATCHER, &head, e);
+	int rc = wire_open(f, n, WIRE_PING, WIRE_PING_BYTES, 1, WIRE_WATCHER, &head, e);
 
 	if (rc)
 		return rc;
 	*out = (struct wire_ping){.flags = head.flags, .id = head.id, .epoch = get64((const unsigned char *)f[0].data + 24)};
-	return wire_skip_exts(f, PING_BYTES, e);
+	return wire_skip_exts(f, WIRE_PING_BYTES, e);
 }
 
 /* A PONG's numbers of 64 bits, in order from offset 120. */
@@ -46,7 +45,7 @@ size_t wire_put_pong(uint64_t id, const struct moe_status *s, void *header)
 	uint32_t flags = (s->draining ? WIRE_DRAINING : 0) | (s->spare ? WIRE_SPARE : 0) | (s->loading ? WIRE_LOADING : 0);
 	unsigned char *p = header;
 	uint64_t v[PONG_NUMBERS];
-	size_t n = wire_put_head(p, PONG_BYTES, WIRE_PONG, flags, id);
+	size_t n = wire_put_head(p, WIRE_PONG_BYTES, WIRE_PONG, flags, id);
 
 	put64(p + 24, s->identity.epoch);
 	put64(p + 32, s->identity.numerics);
@@ -78,7 +77,7 @@ int wire_get_pong(const struct wire_frame *f, int n, uint64_t *id, struct moe_st
 {
 	struct wire_head head;
 	const unsigned char *p;
-	int rc = wire_open(f, n, WIRE_PONG, PONG_BYTES, 1, WIRE_DRAINING | WIRE_SPARE | WIRE_LOADING, &head, e);
+	int rc = wire_open(f, n, WIRE_PONG, WIRE_PONG_BYTES, 1, WIRE_DRAINING | WIRE_SPARE | WIRE_LOADING, &head, e);
 
 	if (rc)
 		return rc;
@@ -92,14 +91,14 @@ int wire_get_pong(const struct wire_frame *f, int n, uint64_t *id, struct moe_st
 	take_numbers(p + 120, out);
 	rc = wire_get_fingerprint(p + 40, out->identity.fingerprint, e);
 	if (!rc)
-		rc = wire_get_text(f, PONG_BYTES, WIRE_EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
-	return rc ? rc : wire_get_text(f, PONG_BYTES, WIRE_EXT_TEXT, out->trouble, sizeof out->trouble, e);
+		rc = wire_get_text(f, WIRE_PONG_BYTES, WIRE_EXT_NUMERICS, out->identity.numerics_text, MOE_NUMERICS_TEXT, e);
+	return rc ? rc : wire_get_text(f, WIRE_PONG_BYTES, WIRE_EXT_TEXT, out->trouble, sizeof out->trouble, e);
 }
 
 size_t wire_put_take(uint64_t id, uint64_t epoch, uint32_t experts, void *header)
 {
 	unsigned char *p = header;
-	size_t n = wire_put_head(p, TAKE_BYTES, WIRE_TAKE, 0, id);
+	size_t n = wire_put_head(p, WIRE_TAKE_BYTES, WIRE_TAKE, 0, id);
 
 	put64(p + 24, epoch);
 	put32(p + 32, experts);
@@ -110,12 +109,12 @@ int wire_get_take(const struct wire_frame *f, int n, const struct moe_model *m, 
                   struct moe_err *e)
 {
 	struct wire_head head;
-	int rc = wire_open(f, n, WIRE_TAKE, TAKE_BYTES, 2, 0, &head, e);
+	int rc = wire_open(f, n, WIRE_TAKE, WIRE_TAKE_BYTES, 2, 0, &head, e);
 
 	if (rc)
 		return rc;
 	*id = head.id;
 	*epoch = get64((const unsigned char *)f[0].data + 24);
-	rc = wire_skip_exts(f, TAKE_BYTES, e);
+	rc = wire_skip_exts(f, WIRE_TAKE_BYTES, e);
 	return rc ? rc : wire_get_held(&f[1], get32((const unsigned char *)f[0].data + 32), m, want, e);
 }

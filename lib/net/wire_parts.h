@@ -1,4 +1,4 @@
-/* What the kinds of messages are made of: a common start, and extensions after their own fields.  For wire.c and wire_health.c alone. */
+/* What the kinds of messages are made of: a common start, and extensions after their own fields.  For wire.c, wire_health.c and wire_seal.c alone. */
 #ifndef MOE_NET_WIRE_PARTS_H
 #define MOE_NET_WIRE_PARTS_H
 
@@ -6,7 +6,15 @@
 
 #define WIRE_FINGERPRINT 32      /* hexadecimal digits */
 
-enum { WIRE_EXT_NUMERICS = 1, WIRE_EXT_TEXT = 2, WIRE_EXT_SHM = 3 };
+/* Bytes of the fixed part of each kind's header. */
+enum {
+	WIRE_HEAD_BYTES = 24, WIRE_HELLO_BYTES = 128, WIRE_REQUEST_BYTES = 80, WIRE_REPLY_BYTES = 64, WIRE_ERROR_BYTES = 32,
+	WIRE_PING_BYTES = 32, WIRE_PONG_BYTES = 240, WIRE_TAKE_BYTES = 40,
+};
+
+/* Extensions: u16 type, u16 zero, u32 length, then the bytes, padded to a multiple of 8. */
+enum { WIRE_EXT_NUMERICS = 1, WIRE_EXT_TEXT = 2, WIRE_EXT_SHM = 3, WIRE_EXT_SEAL = 4 };
+#define WIRE_EXT_HEAD 8
 
 /* The common start of `bytes` bytes of header, all else zero.  Returns bytes. */
 size_t wire_put_head(unsigned char *p, size_t bytes, enum wire_kind kind, uint32_t flags, uint64_t id);

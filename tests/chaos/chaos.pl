@@ -16,7 +16,7 @@ use Chaos::Stream;
 use Chaos::Talk;
 use Chaos::Faults;
 
-my %o = (minutes => 1, servers => 4, replicas => 2, requests => 200, tokens => 80, settle => 5, patience => 120, batch => 8,
+my %o = (minutes => 1, servers => 4, replicas => 2, requests => 200, tokens => 80, settle => 3, patience => 120, batch => 8,
          seed => int rand 1_000_000, model => "$FindBin::Bin/../../models/kjv-mixtral");
 my $usage = <<'END';
 usage: chaos.sh [OPTION...]
@@ -28,7 +28,7 @@ usage: chaos.sh [OPTION...]
   --tokens N          most tokens an answer (80)
   --faults A,B,...    of: cut disk flip kill link mute rolling stall stop (all that are possible here)
   --net HOW           netns (the default for root), tcp or ipc
-  --settle S          seconds after which a server that is back counts again (5)
+  --settle S          seconds after which a server that clients are connected to again counts (3)
   --allow-last-copy   hurt anybody: error lines count as answers
   --tap               the result as a test's
   --keep              leave the folder with logs
@@ -77,6 +77,7 @@ my @streams = (
 );
 my $talk = Chaos::Talk->new(%common, prompt => 'And it came to pass', tokens => 900);
 my @clients = (@streams, $talk);
+$fleet->{clients} = sub { scalar grep { $_->{pid} } @clients };
 
 sub say_so { print $o{tap} ? '# ' : '', @_, "\n" }
 sub all_done { !grep { $_->{pid} } @clients }

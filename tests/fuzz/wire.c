@@ -54,8 +54,10 @@ static void decode(struct wire_frame *f, int n)
 	struct wire_reply reply;
 	struct wire_error error;
 	struct moe_err e = MOE_ERR_INIT;
-	bool stale;
+	bool stale, sealed;
 
+	if (wire_check_seal(f, n, &sealed, &e))
+		demand(sealed);
 	if (wire_head(f, n, &head, &e) == 0)
 		demand(head.kind >= WIRE_HELLO && head.kind <= WIRE_ERROR);
 	if (wire_get_hello(f, n, &hello, &e) == 0) {

@@ -47,7 +47,7 @@ sub next {
 sub _spared {
 	my ($x, $kind, $i) = @_;
 	my $f = $x->{fleet};
-	return 0 if $f->{server}[$i]{hurt};
+	return 0 unless $f->is_well($i);
 	return $x->calm if $kind eq 'rolling';
 	return $x->{last_copy} || $kind eq 'disk' || $f->may_hurt($i);
 }
@@ -102,10 +102,11 @@ sub _mute {
 	$x->{loop}->after(_between(0.2, 12), sub { $x->{net}->mute($i, 0); $x->{fleet}->heal($i) });
 }
 
+# A bit of a length leaves both ends waiting for what never comes, until they miss each other's heartbeats.
 sub _flip {
 	my ($x, $i) = @_;
 	$x->{fleet}->tell_relay($i, 'flip');
-	$x->{loop}->after(_between(0.5, 2), sub { $x->{fleet}->heal($i) });
+	$x->{loop}->after(_between(6, 8), sub { $x->{fleet}->heal($i) });
 }
 
 sub _cut {
@@ -125,7 +126,9 @@ sub _disk {
 	my ($x, $i) = @_;
 	my $file = "$x->{disk}/ballast-$i";
 	system("dd if=/dev/zero of=$file bs=64k >/dev/null 2>&1");
-	$x->{loop}->after(_between(0.5, 4), sub { unlink $file; $x->{fleet}->heal($i) });
+	my $s = _between(0.5, 4);
+	$x->{fleet}{disk_full_until} = time + $s + 1;
+	$x->{loop}->after($s, sub { unlink $file; $x->{fleet}->heal($i) });
 }
 
 1;

@@ -6,11 +6,11 @@ use POSIX ();
 use Time::HiRes qw(time);
 
 # %o: loop, net, dir (fresh folder), disk (where logs and ready files go), model, servers, replicas, keys (a Chaos::Keys or undef),
-# settle (seconds that clients have to come back to a server that is there again), relays (1: clients come through relays).
+# settle (seconds that clients have to shake hands with a server that is there again), clients (says how many run), relays (1: clients come through relays).
 sub new {
 	my ($class, %o) = @_;
-	my $f = bless {%o, shards => "$o{dir}/shards", server => []}, $class;
-	$f->{server}[$_] = {i => $_, hurt => 0, starts => 0} for 0 .. $o{servers} - 1;
+	my $f = bless {%o, disk_full_until => 0, shards => "$o{dir}/shards", server => []}, $class;
+	$f->{server}[$_] = {i => $_, hurt => 0, ready => 0} for 0 .. $o{servers} - 1;
 	$f->_make_shards;
 	return $f;
 }
@@ -42,14 +42,32 @@ sub may_hurt {
 	return 1;
 }
 
+# May it be hurt: is it there, and well?
+sub is_well { my ($f, $i) = @_; my $s = $f->{server}[$i]; $s->{pid} && $s->{ready} && !$s->{hurt} }
 sub hurt { my ($f, $i) = @_; $f->{server}[$i]{hurt}++ }
 
-# Whatever hurt it is over: once it is ready, and clients had time to come back, it counts again.
+# Connections that the server has, as its network namespace tells; nothing for a server without tcp.
+sub _connections {
+	my ($f, $i) = @_;
+	my ($port) = $f->{net}->endpoint($i) =~ /^tcp:.*:(\d+)$/ or return;
+	open my $in, '<', "/proc/$f->{server}[$i]{pid}/net/tcp" or return;
+	my $here = sprintf ':%04X', $port;
+	return scalar grep { my @field = split; $field[1] =~ /$here$/ && $field[3] eq '01' } <$in>;
+}
+
+# Is it there, with every client that runs now?
+sub _is_back {
+	my ($f, $i) = @_;
+	return 0 unless $f->{server}[$i]{ready};
+	return ($f->_connections($i) // 1e9) >= ($f->{clients} ? $f->{clients}->() : 0);
+}
+
+# Whatever hurt it is over: once it is ready, and clients are connected and had time to shake hands, it counts again.
 sub heal {
 	my ($f, $i, $then) = @_;
 	my $look;
 	$look = sub {
-		return $f->{loop}->after(0.1, $look) unless $f->{server}[$i]{ready};
+		return $f->{loop}->after(0.1, $look) unless $f->_is_back($i);
 		$f->{loop}->after($f->{settle}, sub { $f->{server}[$i]{hurt}--; $then->() if $then; undef $look });
 	};
 	$look->();
@@ -61,22 +79,25 @@ sub start {
 	my @how = $f->{keys} ? $f->{keys}->server($i) : ('--insecure');
 	my $out = '';
 	$s->{ready} = 0;
-	$s->{starts}++;
 	$s->{pid} = $f->{loop}->spawn(
 		command => [$f->{net}->beside($i, 'moe-serve', '--rank', $i, '--bind', $f->{net}->endpoint($i), '-t', 1,
 		                              '--ready-file', "$f->{disk}/ready-$i", @how, @{$f->{options} // []}, $f->{shards})],
 		err => "$f->{disk}/serve-$i.log",
 		read => sub { $out .= $_[0] // ''; $s->{ready} = time if !$s->{ready} && $out =~ /"event":"ready"/ },
-		end => sub { $s->{status} = shift; $s->{ready} = 0; $f->_ended($i) });
+		end => sub { my $was = $s->{ready}; @$s{qw(status ready)} = (shift, 0); $f->_ended($i, $was) });
 }
 
-# One that ends by itself, with nobody having asked for it, is a finding.
+# One that ends by itself, with nobody having asked for it, is a finding, unless it could not write its ready file because the disk was
+# full.  In either case it is started again, as a service manager would.
 sub _ended {
-	my ($f, $i) = @_;
+	my ($f, $i, $was_ready) = @_;
 	my $s = $f->{server}[$i];
-	push @{$f->{fallen}}, "server $i ended by itself, status $s->{status}" unless $s->{asked};
-	$s->{asked} = 0;
 	$s->{pid} = 0;
+	if (!$s->{asked}) {
+		push @{$f->{fallen}}, "server $i ended by itself, status $s->{status}" unless !$was_ready && time < $f->{disk_full_until};
+		$f->{loop}->after(1, sub { $f->start($i) unless $s->{pid} });
+	}
+	$s->{asked} = 0;
 }
 
 # Send a signal that ends it, and call $then when it has.
@@ -85,7 +106,7 @@ sub finish {
 	my $s = $f->{server}[$i];
 	my $look;
 	$s->{asked} = 1;
-	kill $signal, $s->{pid};
+	kill $signal, $s->{pid} if $s->{pid};
 	$look = sub { $s->{pid} ? $f->{loop}->after(0.02, $look) : do { undef $look; $then->() } };
 	$look->();
 }

@@ -39,7 +39,7 @@ sub _read {
 }
 
 # $p{command} with its words in $p{err} (a file), $p{in} (a file); $p{read} as for `reads`, over its output; $p{end}->(status) when it
-# has ended.  Returns its process.
+# has ended and its output was read.  Returns its process.
 sub spawn {
 	my ($l, %p) = @_;
 	pipe(my $from, my $to) or die "pipe: $!\n";
@@ -52,9 +52,22 @@ sub spawn {
 		exec @{$p{command}} or POSIX::_exit(127);
 	}
 	close $to;
-	$l->reads($from, $p{read} // sub {});
-	$l->{ends}{$pid} = $p{end} // sub {};
+	my $r = $l->{ends}{$pid} = {end => $p{end} // sub {}, open => 1};
+	my $read = $p{read} // sub {};
+	$l->reads($from, sub {
+		$read->(@_);
+		$r->{open} = 0 unless defined $_[0];
+		$l->_finished($pid);
+	});
 	return $pid;
+}
+
+sub _finished {
+	my ($l, $pid) = @_;
+	my $r = $l->{ends}{$pid};
+	return if !$r || $r->{open} || !defined $r->{status};
+	delete $l->{ends}{$pid};
+	$r->{end}->($r->{status});
 }
 
 sub running { my ($l, $pid) = @_; $pid && exists $l->{ends}{$pid} }
@@ -62,9 +75,8 @@ sub running { my ($l, $pid) = @_; $pid && exists $l->{ends}{$pid} }
 sub _reap {
 	my $l = shift;
 	while ((my $pid = waitpid(-1, WNOHANG)) > 0) {
-		my $status = $?;
-		my $end = delete $l->{ends}{$pid};
-		$end->($status) if $end;
+		$l->{ends}{$pid}{status} = $? if $l->{ends}{$pid};
+		$l->_finished($pid);
 	}
 }
 
