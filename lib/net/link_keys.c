@@ -8,9 +8,9 @@
 
 /* A connection may also end in its handshake because the server does, or a proxy has nobody behind it. */
 #define FAILURES 3
-/* How long a server that refused us is left alone; twice as long each time, up to 16 times. */
-#define LEAVE_NS 5000000000u
-#define MOST_DOUBLINGS 4
+/* How long a server that refused us is left alone; twice as long each time, up to 32 times. */
+#define LEAVE_NS 1000000000u
+#define MOST_DOUBLINGS 5
 
 int link_dress(struct link *l, struct moe_err *e)
 {
