@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "listen.h"
+#include "private.h"
 
 #define CONNECTIONS 32           /* at a time */
 #define CONNECTIONS_OF_ONE 24    /* from one address, so that one cannot keep all others out */
@@ -34,6 +34,7 @@ struct moe_http {
 	int n;
 	char address[HTTP_ADDRESS];
 	int stop;                    /* eventfd */
+	void *kept;                  /* freed at the end */
 	bool running;
 	pthread_t thread;
 	struct connection connections[CONNECTIONS]; /* the thread's */
@@ -248,6 +249,11 @@ int moe_http_start(const char *address, const struct moe_http_page *pages, int n
 	return rc;
 }
 
+void http_keep(struct moe_http *h, void *memory)
+{
+	h->kept = memory;
+}
+
 const char *moe_http_address(const struct moe_http *h)
 {
 	return h->address;
@@ -267,5 +273,6 @@ void moe_http_stop(struct moe_http *h)
 	if (h->stop >= 0)
 		close(h->stop);
 	free(h->pages);
+	free(h->kept);
 	free(h);
 }

@@ -1,4 +1,4 @@
-#include "listen.h"
+#include "private.h"
 
 #include <netdb.h>
 #include <netinet/in.h>

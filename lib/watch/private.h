@@ -39,6 +39,7 @@ struct moe_watch {
 	char *labels;
 	struct moe_metric *first, **last;
 	struct before *before, **last_before;
+	void *process;                   /* process.c's; freed with the watch */
 };
 
 /* A double as the bits that atomics can exchange. */

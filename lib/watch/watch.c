@@ -55,6 +55,7 @@ void moe_watch_free(struct moe_watch *w)
 	}
 	pthread_mutex_destroy(&w->lock);
 	pthread_mutex_destroy(&w->reading);
+	free(w->process);
 	free(w->labels);
 	free(w);
 }

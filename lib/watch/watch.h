@@ -25,6 +25,8 @@ void moe_watch_free(struct moe_watch *w);
 /* Append name="value" to a list of labels, with a comma before it where something is there already.  In the value, backslashes, quotes
  * and line feeds are escaped, and what is not UTF-8 becomes U+FFFD. */
 int moe_watch_label(struct moe_buf *list, const char *name, const char *value, struct moe_err *e);
+/* The label model_name, as its users know a model: the last part of a path, or all of synth:SPEC. */
+int moe_watch_label_model(struct moe_buf *list, const char *path, struct moe_err *e);
 
 /* The metric of this name, made on first use; names, help, labels and bounds are constants that outlive the watch.  labels: names, commas
  * between, or NULL; at most MOE_WATCH_LABELS.  bounds: of a histogram's buckets, ascending, without infinity; n of them, or 0:
@@ -51,6 +53,8 @@ void moe_observe(struct moe_series *s, double v);     /* histogram; NaN is no ob
 /* Called before each reading, by the reader's thread, one reading at a time, to bring gauges up to date.  fn and ctx must live as long as
  * the watch; fn may make and remove series, but not read. */
 int moe_watch_before(struct moe_watch *w, void (*fn)(void *ctx), void *ctx, struct moe_err *e);
+/* What every process tells of itself: moe_build_info, moe_process_memory_ratio, and process_* as Prometheus' own libraries have them. */
+int moe_watch_process(struct moe_watch *w, struct moe_err *e);
 /* All of it, in the text format (version 0.0.4): metrics in order of their making, series in order of their labels. */
 int moe_watch_text(struct moe_watch *w, struct moe_buf *out, struct moe_err *e);
 

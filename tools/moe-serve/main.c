@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "base/opts.h"
+#include "http/http.h"
 #include "serve.h"
 
 static struct options opt = {.numa = "auto", .weights = "read", .max_rows = 1024, .busy_poll = MOE_BUSY_POLL};
@@ -22,6 +23,7 @@ static const struct moe_opt table[] = {
 	{"activations", 0, MOE_OPT_STR, &opt.activations, "TYPE", "multiply with i8, f32 or bf16 (as moe-route --activations)", 0, 0},
 	{"device", 0, MOE_OPT_STR, &opt.device, "WHICH", "compute on cuda (rank R on GPU R), cuda:N, auto, or cpu", 0, 0},
 	{"device-memory", 0, MOE_OPT_SIZE, &opt.device_memory, "SIZE", "use so much of the device's memory", 0, 0},
+	{"metrics", 0, MOE_OPT_STR, &opt.metrics, "ADDRESS", "HOST:PORT or :PORT where Prometheus may ask; ranks take consecutive ports", 0, 0},
 	{"threads", 't', MOE_OPT_INT, &opt.threads, "N", "threads a server computes with (cores / servers here)", 1, 4096},
 	{"numa", 0, MOE_OPT_STR, &opt.numa, "NODES", "bind servers to nodes in turn: auto, off, or a list (auto)", 0, 0},
 	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "before it is ready: read, lock, copy them, or only map (read)", 0, 0},
@@ -112,6 +114,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--server-key and --authorized-keys need each other: who we are, and who may ask");
 	if (opt.server_key && opt.insecure)
 		return moe_usage(&tool, "--insecure says that there are no keys, --server-key that there are");
+	if (opt.metrics && moe_http_check(opt.metrics, &e))
+		return moe_usage(&tool, "--metrics %s", e.msg);
 	if (opt.device && moe_device_check(opt.device, &e))
 		return moe_usage(&tool, "%s", e.msg);
 	if (opt.device_memory && !opt.device)

@@ -13,6 +13,7 @@
 #include "base/opts.h"
 #include "base/team.h"
 #include "compute/compute.h"
+#include "metrics.h"
 #include "serve.h"
 
 struct one {
@@ -25,11 +26,13 @@ struct one {
 	struct moe_backend *backend;
 	struct moe_experts *local;
 	struct moe_server *server;
+	struct metrics metrics;
 };
 
 /* ---- signals ---- */
 
 static struct moe_server *volatile stop_this;
+static struct metrics *volatile stop_metrics;
 static atomic_int quit_at_once;
 
 static void on_signal(int sig)
@@ -40,6 +43,7 @@ static void on_signal(int sig)
 		_exit(128 + sig);
 	seen = 1;
 	notify("STOPPING=1\nSTATUS=answering what was received");
+	metrics_health(stop_metrics, "draining");
 	moe_server_stop(stop_this);
 }
 
@@ -48,6 +52,7 @@ static void catch_signals(struct one *o, bool quit_twice)
 	struct sigaction sa = {.sa_handler = on_signal};
 
 	stop_this = o->server;
+	stop_metrics = &o->metrics;
 	quit_at_once = quit_twice;
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGTERM, &sa, NULL);
@@ -156,7 +161,7 @@ static int open_server(struct one *o, struct moe_err *e)
 		.bind = bind, .advertise = p->o.advertise, .keys = p->keys, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
 		.hold = {.epoch = p->identity.epoch, .has = o->has, .experts = o->local}, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
 		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll, .alive = p->watchdog > 0 ? alive : NULL,
-		.alive_every = p->watchdog / 4, .ctx = o,
+		.alive_every = p->watchdog / 4, .ctx = o, .watch = o->metrics.watch,
 	};
 	int rc = bind ? moe_server_new(&c, &o->server, e) : e->code;
 
@@ -169,6 +174,8 @@ static int open_all(struct one *o, struct moe_err *e)
 	int rc = nodes_bind(o->p, o->rank, &o->node, e); /* first: memory is then got from there */
 
 	if (!rc)
+		rc = metrics_open(o->p, o->rank, &o->metrics, e);
+	if (!rc)
 		rc = list_experts(o, e);
 	if (!rc)
 		rc = open_compute(o, e);
@@ -177,6 +184,7 @@ static int open_all(struct one *o, struct moe_err *e)
 
 static void close_all(struct one *o)
 {
+	metrics_hide(&o->metrics);
 	moe_server_free(o->server);
 	if (o->local)
 		o->local->ops->close(o->local);
@@ -185,6 +193,7 @@ static void close_all(struct one *o)
 	moe_team_free(o->team);
 	moe_tensors_free(o->tensors);
 	free(o->has);
+	metrics_close(&o->metrics);
 }
 
 /* ---- the words when ready ---- */
@@ -225,6 +234,10 @@ static int print_ready(const struct one *o, uint64_t bytes, struct moe_err *e)
 	if (o->node) {
 		moe_jw_key(&w, "node");
 		moe_jw_int(&w, o->node->id);
+	}
+	if (o->metrics.http) {
+		moe_jw_key(&w, "metrics");
+		moe_jw_str(&w, moe_http_address(o->metrics.http));
 	}
 	moe_jw_key(&w, "pid");
 	moe_jw_int(&w, getpid());
@@ -272,6 +285,7 @@ int serve_one(const struct plan *p, int rank, bool quit_twice, ready_fn *ready, 
 	int rc = open_all(&o, e);
 
 	if (!rc) {
+		metrics_health(&o.metrics, NULL);
 		catch_signals(&o, quit_twice);
 		rc = plan_weight_bytes(p, rank, &bytes, e);
 	}

@@ -15,7 +15,7 @@
 
 /* What was asked for, as the command line says it. */
 struct options {
-	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights, *device, *server_key, *authorized_keys;
+	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights, *device, *server_key, *authorized_keys, *metrics;
 	uint64_t device_memory;      /* 0: all that the device has */
 	bool insecure, exact, no_shm, verify;
 	struct moe_numerics numerics; /* by exact and activations */

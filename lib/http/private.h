@@ -1,6 +1,6 @@
-/* From words to a socket that listens. */
-#ifndef MOE_HTTP_LISTEN_H
-#define MOE_HTTP_LISTEN_H
+/* What the parts of this room share. */
+#ifndef MOE_HTTP_PRIVATE_H
+#define MOE_HTTP_PRIVATE_H
 
 #include "base/err.h"
 
@@ -8,5 +8,9 @@
 
 /* Listen at address, as moe_http_start takes it.  *fd: the caller's, not blocking; bound: where it is, in numbers. */
 int http_listen(const char *address, int *fd, char bound[HTTP_ADDRESS], struct moe_err *e);
+
+struct moe_http;
+/* Freed with the server: what its pages are made of. */
+void http_keep(struct moe_http *h, void *memory);
 
 #endif
