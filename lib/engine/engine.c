@@ -132,6 +132,8 @@ struct moe_event moe_event_of(const struct moe_seq *s, enum moe_event_kind kind)
 	                          .prompt_tokens = s->n_prompt,
 	                          .completion_tokens = s->n_made,
 	                          .cached_tokens = s->n_cached,
+	                          .submitted = s->submitted,
+	                          .admitted = s->admitted,
 	                          .degraded = moe_seq_degraded(s)};
 }
 
@@ -259,6 +261,7 @@ static void admit(struct moe_engine *g)
 		if (!g->waiting)
 			g->last_waiting = NULL;
 		g->n_waiting--;
+		s->admitted = moe_now_ns();
 		g->running[g->n_running++] = s;
 		g->stats.admitted_while_decoding += generating;
 	}

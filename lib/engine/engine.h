@@ -50,6 +50,7 @@ struct moe_event {
 	enum moe_finish finish;
 	int prompt_tokens, completion_tokens;
 	int cached_tokens;           /* of the prompt's: not computed, found in the KV cache */
+	uint64_t submitted, admitted; /* moe_now_ns(); admitted 0: it never was */
 	bool degraded;               /* experts were left out of some row so far: what follows is not what the model says */
 	const struct moe_err *err;   /* with MOE_FINISH_ERROR; a timeout is MOE_E_TIMEOUT */
 };

@@ -23,6 +23,7 @@ struct moe_seq {
 	int priority;
 	double timeout;
 	uint64_t deadline;           /* moe_now_ns(); 0: none */
+	uint64_t submitted, admitted; /* moe_now_ns(); admitted 0: it waits */
 
 	int32_t *prompt;             /* [n_prompt] */
 	int n_prompt, max_tokens;

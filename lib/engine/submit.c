@@ -1,6 +1,7 @@
 /* Submitting: what a request must be, where it waits, and who is refused when too many do. */
 #include <math.h>
 
+#include "base/clock.h"
 #include "engine/requests.h"
 
 static int check_sampling(const struct moe_sampling *s, struct moe_err *e)
@@ -142,6 +143,7 @@ int moe_engine_submit(struct moe_engine *g, const struct moe_request *r, uint64_
 		return rc;
 	}
 	s->id = ++g->last_id;
+	s->submitted = moe_now_ns();
 	enqueue(g, s);
 	if (id)
 		*id = s->id;

@@ -97,6 +97,7 @@ static int read_rest(const struct moe_json *j, struct run_policy *p, struct moe_
 		rc = rc ? rc : moe_json_need_num(w, "generate", false, 0, MOST_NUMBER, &generate, "workload", e);
 		rc = rc ? rc : moe_json_need_bool(w, "padded", false, &padded, "workload", e);
 	}
+	rc = rc ? rc : moe_json_need_num(moe_json_get(j, "prediction"), "tokens_per_second", false, 0, MOST_NUMBER, &p->predicted, "prediction", e);
 	p->kv_bytes = (int)kv_bytes;
 	p->prompt = padded && most > mean ? most : mean;
 	p->positions = p->prompt > 0 ? p->prompt + generate : 0;

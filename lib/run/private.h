@@ -27,6 +27,7 @@ struct run_policy {
 	double prompt, positions;    /* of a sequence, tokens: what prefill is planned for; with the answer.  0: not said */
 	bool pinned;
 	int kv_bytes;                /* of an element; 0: not said */
+	double predicted;            /* tokens per second; 0: not said */
 };
 /* Reads it and holds it against the model.  MOE_E_INPUT, MOE_E_RANGE, MOE_E_UNSUPPORTED: it is of another model, or wants what is not
  * run, such as several GPUs. */

@@ -38,6 +38,9 @@ int moe_run_servers(struct moe_run *r, const struct moe_run_config *c, int max_r
 		.connect_timeout = c->timeout,
 		.timeout = c->timeout,
 		.max_rows = max_rows,
+		.watch = c->watch,
+		.on_ask = c->on_ask,
+		.ctx_ask = c->ctx_ask,
 	};
 	struct moe_identity *id = &rc_config.identity;
 	memcpy(id->fingerprint, fingerprint.hex, sizeof id->fingerprint);
@@ -168,6 +171,7 @@ static int settle(struct moe_run *r, const struct moe_run_config *c, struct moe_
 	struct run_policy policy = {.path = NULL};
 	int rc = c->offload.policy ? moe_run_policy(c->offload.policy, r->model, &policy, e) : 0;
 
+	r->predicted = policy.predicted;
 	rc = rc ? rc : moe_run_device(r, c, &policy, e);
 	rc = rc ? rc : verify(r, c, e);
 	rc = rc ? rc : moe_source_tensors(r->source, r->remote ? MOE_BASE : MOE_ALL, &r->tensors, e);

@@ -60,10 +60,14 @@ struct moe_run_config {
 	bool record;                 /* what matrices are multiplied with, for moe_run_write_importance; only without servers */
 	struct moe_run_offload offload; /* not with servers, nor with record */
 	int most_ctx;                /* when engine.ctx is 0: the model's positions, but at most these; 0: 4096 */
+	struct moe_watch *watch;     /* where the servers' client counts, or NULL */
+	moe_ask_fn *on_ask;          /* told of every message to a server, or NULL */
+	void *ctx_ask;
 	struct moe_engine_config engine; /* max_sequences 0: as the policy says, else MOE_RUN_BATCH; chunk 0:
 	                              * MOE_RUN_CHUNK; step_timeout, degrade, kv and offload are set here */
 };
 
+#define MOE_RUN_LISTENERS 3
 struct moe_run {
 	struct moe_source *source;
 	const struct moe_model *model;
@@ -83,6 +87,11 @@ struct moe_run {
 	enum moe_pressure pressure;
 	uint64_t looked;             /* moe_now_ns() */
 	struct moe_engine *engine;
+	struct moe_listener {        /* moe_run_listen's */
+		moe_route_fn *fn;        /* NULL: nobody */
+		void *ctx;
+	} listeners[MOE_RUN_LISTENERS];
+	double predicted;            /* tokens per second, as the policy says; 0: it does not, or there is none */
 	int ctx, batch;              /* in effect */
 	struct moe_backend *device;  /* NULL: the host alone */
 	struct moe_offload offload;  /* with a device: how it is used; not on_demand */
@@ -211,7 +220,12 @@ struct moe_cost moe_meter_stop(struct moe_meter *t);
 
 /* ---- which experts its tokens chose ---- */
 
-/* Count every choice from now on, by moe_engine_on_route, for a file of usage and a trace (lib/plan; either path may be NULL; both
+/* Call fn for every choice of experts, as moe_engine_on_route, but beside others, at most MOE_RUN_LISTENERS; moe_run_unlisten before ctx
+ * ends. */
+void moe_run_listen(struct moe_run *r, moe_route_fn *fn, void *ctx);
+void moe_run_unlisten(struct moe_run *r, const void *ctx);
+
+/* Count every choice from now on, by moe_run_listen, for a file of usage and a trace (lib/plan; either path may be NULL; both
  * stay the caller's).  Nothing is seen at the paths before moe_tally_end, which writes both and frees: the first failure
  * is reported, also one of the trace in between.  Call it before the run is closed. */
 struct moe_tally;

@@ -6,7 +6,7 @@
 #include "run/run.h"
 
 struct moe_tally {
-	struct moe_engine *engine;
+	struct moe_run *run;
 	const char *usage_path;      /* NULL: not wanted */
 	struct moe_usage usage;
 	struct moe_trace_writer *trace; /* NULL: not wanted, or it failed */
@@ -36,7 +36,7 @@ int moe_tally_new(struct moe_run *r, const char *usage, const char *trace, struc
 	if (!t)
 		return MOE_E_NOMEM;
 	t->usage_path = usage;
-	t->engine = r->engine;
+	t->run = r;
 	rc = moe_source_fingerprint(r->source, &fingerprint, e);
 	if (rc == 0 && usage)
 		rc = moe_usage_new(r->model, fingerprint.hex, &t->usage, e);
@@ -47,7 +47,7 @@ int moe_tally_new(struct moe_run *r, const char *usage, const char *trace, struc
 		free(t);
 		return rc;
 	}
-	moe_engine_on_route(r->engine, on_route, t);
+	moe_run_listen(r, on_route, t);
 	*out = t;
 	return 0;
 }
@@ -57,7 +57,7 @@ int moe_tally_end(struct moe_tally *t, struct moe_err *e)
 	struct moe_err *why = t->err.code ? NULL : &t->err;
 	int rc;
 
-	moe_engine_on_route(t->engine, NULL, NULL);
+	moe_run_unlisten(t->run, t);
 	if (t->usage_path && moe_usage_write(&t->usage, t->usage_path, why))
 		why = NULL;
 	if (t->trace)

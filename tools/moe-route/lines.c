@@ -6,6 +6,7 @@
 #include "answer.h"
 #include "client.h"
 #include "input.h"
+#include "metrics.h"
 #include "request.h"
 
 /* One request on its way.  Lives from its line's arrival until its answer is printed. */
@@ -139,8 +140,10 @@ static int take_line(struct lines *l, const char *line, size_t len, bool too_lon
 		return moe_fail(e, MOE_E_NOMEM, "no memory for a request");
 	if (!rc && (rc = submit(j, &err)))
 		moe_fail_prefix(&err, rc, "line %llu", (unsigned long long)l->in.number);
-	if (rc)
+	if (rc) {
+		metrics_refused(l->r->metrics, &err);
 		finish_error(j, &err);
+	}
 	/* The engine has its own copy, and an answer may wait long for its turn. */
 	moe_ids_free(&j->q.tokens);
 	return 0;
@@ -231,7 +234,7 @@ static int run(struct lines *l, struct moe_err *e)
 			cancel_all(l);
 			cancelled = true;
 		}
-		if (moe_engine_step(l->r->run->engine, &busy, e))
+		if (route_step(l->r, &busy, e))
 			return fail_all(l, e);
 		if ((rc = write_answers(l, e)))
 			return rc;

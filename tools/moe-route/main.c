@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "http/http.h"
 #include "route.h"
 
 static struct route_options opt = {
@@ -39,6 +40,8 @@ static const struct moe_opt options[] = {
 	{"importance", 0, MOE_OPT_STR, &opt.importance, "FILE", "write what matrices were multiplied with, for moe-shard --importance", 0, 0},
 	{"usage", 0, MOE_OPT_STR, &opt.usage, "FILE", "write how often each expert was used, for placing them", 0, 0},
 	{"trace", 0, MOE_OPT_STR, &opt.trace, "FILE", "write which experts each token chose, a line a token and layer", 0, 0},
+	{"metrics", 0, MOE_OPT_STR, &opt.metrics, "ADDRESS", "HOST:PORT or :PORT where Prometheus may ask while it runs", 0, 0},
+	{"metrics-experts", 0, MOE_OPT_FLAG, &opt.metrics_experts, NULL, "count the tokens of each expert there too", 0, 0},
 	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
 	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (as the policy says, else 8)", 1, 1 << 20},
 	{"max-waiting", 0, MOE_OPT_INT, &opt.max_waiting, "N", "refuse requests when N wait (default: read no more for a while)", 0, 1 << 20},
@@ -113,6 +116,10 @@ static int wrong_usage(int argc, char **argv, struct moe_run_config *config, str
 		return moe_usage(&tool, "--importance needs the experts in this process, without --hosts and --connect");
 	if (opt.check && opt.prompt)
 		return moe_usage(&tool, "--check generates nothing, it does not go with -p");
+	if (opt.metrics_experts && !opt.metrics)
+		return moe_usage(&tool, "--metrics-experts needs --metrics");
+	if (opt.metrics && moe_http_check(opt.metrics, e))
+		return moe_usage(&tool, "--metrics %s", e->msg);
 	for (int i = 0; i < opt.stop.n; i++)
 		if (!opt.stop.v[i][0])
 			return moe_usage(&tool, "--stop: nothing to end before");

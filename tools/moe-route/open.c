@@ -4,12 +4,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "client.h"
+#include "metrics.h"
 #include "pool/pool.h"
 
 static int on_event(void *ctx, const struct moe_event *ev)
 {
-	(void)ctx;
+	const struct route *r = ctx;
 	struct route_client *c = ev->user;
+	metrics_event(r->metrics, c, ev);
 	return c->on_event(c, ev);
 }
 
@@ -98,6 +100,9 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	struct moe_progress bar = {.what = "reading"};
 	struct moe_run_config c;
 	int rc = route_config(shards, o, (struct moe_load_tick){moe_progress_tick, &bar}, &c, e);
+	rc = rc ? rc : metrics_open(o, shards, &r->metrics, e);
+	c.engine.ctx_event = r;
+	c.watch = metrics_watch(r->metrics);
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	moe_progress_end(&bar);
 	if (rc)
@@ -112,6 +117,16 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	rc = set_defaults(r, o, e);
 	if (!rc && (o->usage || o->trace))
 		rc = moe_tally_new(r->run, o->usage, o->trace, &r->tally, e);
+	rc = rc ? rc : metrics_run(r->metrics, o, r->run, e);
+	if (!rc && r->metrics)
+		moe_log(MOE_INFO, "metrics at http://%s/metrics", metrics_address(r->metrics));
+	return rc;
+}
+
+int route_step(struct route *r, bool *busy, struct moe_err *e)
+{
+	int rc = moe_engine_step(r->run->engine, busy, e);
+	metrics_step(r->metrics);
 	return rc;
 }
 
@@ -131,7 +146,9 @@ int route_write(struct route *r, const struct route_options *o, int rc, struct m
 void route_close(struct route *r)
 {
 	moe_tokenizer_free(r->text);
+	metrics_leave(r->metrics);
 	moe_run_close(r->run);
+	metrics_close(r->metrics);
 }
 
 void route_describe(const struct route *r, const struct route_options *o)

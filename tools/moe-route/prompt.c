@@ -54,7 +54,7 @@ static int generate(struct route *r, struct talk *t, const struct moe_ids *ids, 
 			moe_engine_cancel(r->run->engine, id);
 			cancelled = true;
 		}
-		rc = moe_engine_step(r->run->engine, &busy, e);
+		rc = route_step(r, &busy, e);
 		if (t->out.code) {
 			*e = t->out;
 			return e->code;

@@ -13,14 +13,14 @@
 
 struct route_options {
 	const char *prompt, *importance, *usage, *trace, *hosts, *client_key, *server_key, *activations, *kv, *wire, *overlap, *transport, *weights;
-	const char *policy, *device, *schedule, *pinned;
+	const char *policy, *device, *schedule, *pinned, *metrics;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, max_waiting, chunk, threads, top_k, seed, busy_poll;
 	enum moe_load load;          /* by weights */
 	int64_t micro_batches, micro_batch;
 	uint64_t kv_memory, device_memory, link_bandwidth;
 	double timeout, temperature, top_p, min_p, resident, hedge, memory_pressure;
-	bool check, degrade, exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
+	bool check, metrics_experts, degrade, exact, verify, no_prefix_cache, score, unordered, ignore_eos, logprobs, presum, mixed_numerics;
 };
 
 /* What a request has when it says nothing itself. */
@@ -39,12 +39,15 @@ struct route {
 	struct moe_run *run;
 	struct moe_tokenizer *text;       /* NULL: the checkpoint has none */
 	struct moe_tally *tally;          /* NULL: neither --usage nor --trace */
+	struct metrics *metrics;          /* NULL: nobody watches */
 	struct route_defaults defaults;
 };
 
 /* Open the model, its tokenizer and its experts.  On failure what was opened is still route_close's to close. */
 int route_open(struct route *r, const char *shards, const struct route_options *o, struct moe_err *e);
 void route_close(struct route *r);
+/* One step of the engine, watched by who watches. */
+int route_step(struct route *r, bool *busy, struct moe_err *e);
 /* What --importance, --usage and --trace want of the run, which ended with rc; returns rc, or why a file could not be written. */
 int route_write(struct route *r, const struct route_options *o, int rc, struct moe_err *e);
 /* -v: what is in effect, on stderr. */

@@ -38,6 +38,35 @@ int metrics_open(const struct plan *p, int rank, struct metrics *m, struct moe_e
 	return rc ? moe_fail_prefix(e, rc, "--metrics") : 0;
 }
 
+static void look(void *ctx)
+{
+	const struct metrics *m = ctx;
+	struct moe_server_stats s = moe_server_stats(m->server);
+
+	moe_count_to(m->requests, s.batches);
+	moe_count_to(m->rows, s.rows);
+	moe_count_to(m->pairs, s.pairs);
+	moe_count_to(m->refused, s.refused);
+	moe_count_to(m->shed, s.shed);
+	moe_count_to(m->received, s.bytes_in);
+	moe_count_to(m->sent, s.bytes_out);
+	moe_gauge(m->clients, (double)s.clients);
+}
+
+int metrics_of(struct metrics *m, struct moe_server *server, struct moe_err *e)
+{
+	m->server = server;
+	m->requests = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_requests_total", "Messages answered.");
+	m->rows = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_rows_total", "Rows of these.");
+	m->pairs = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_pairs_total", "Pairs of row and expert of these.");
+	m->refused = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_refused_total", "Messages answered with an error.");
+	m->shed = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_shed_total", "Messages that gave way to others, or could not be done in time.");
+	m->received = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_received_bytes_total", "Bytes of messages that came.");
+	m->sent = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_sent_bytes_total", "Bytes of messages that went.");
+	m->clients = moe_watch_one(m->watch, MOE_GAUGE, "moe_serve_clients", "Clients that it knows.");
+	return moe_watch_before(m->watch, look, m, e);
+}
+
 void metrics_health(struct metrics *m, const char *why)
 {
 	atomic_store(&m->trouble, why);

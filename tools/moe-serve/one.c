@@ -179,7 +179,8 @@ static int open_all(struct one *o, struct moe_err *e)
 		rc = list_experts(o, e);
 	if (!rc)
 		rc = open_compute(o, e);
-	return rc ? rc : open_server(o, e);
+	rc = rc ? rc : open_server(o, e);
+	return rc ? rc : metrics_of(&o->metrics, o->server, e);
 }
 
 static void close_all(struct one *o)
