@@ -40,6 +40,7 @@ page "$at1" / >"$work/list"
 has "/ lists the pages" '^/metrics ' "$work/list"
 
 # Input comes through a pipe that stays open, so that moe-route can be asked when it has answered.
+: >"$work/answers"
 mkfifo "$work/in"
 moe-route --hosts "$hosts" --metrics 127.0.0.1:0 --metrics-experts "$work/shards" <"$work/in" >"$work/answers" 2>"$work/route.err" &
 route=$!
