@@ -10,8 +10,13 @@
 /* A server that is busy is left alone for a while that doubles between these bounds, and is random within its half. */
 #define PAUSE_LEAST_NS 2000000u
 #define PAUSE_DOUBLINGS 7
+/* While one that stands by loads what is missing, it is looked for this often. */
+#define SPARE_NS 50000000u
 
 /* ---- whom to ask ---- */
+
+/* What speaks against a server, each more than all before. */
+enum { OTHER_EPOCH = 1, SUSPECT = 2, DRAINING = 4, NO_CREDITS = 8 };
 
 /* 0: as good as any; -1: not at all. */
 static int standing(const struct remote *r, const struct link *l)
@@ -21,9 +26,13 @@ static int standing(const struct remote *r, const struct link *l)
 	if (!link_usable(l))
 		return -1;
 	if (!holdings_epoch(&l->holds, r->terms.identity.epoch))
-		worse += 1;
+		worse += OTHER_EPOCH;
+	if (l->pulse.suspect)
+		worse += SUSPECT;
+	if (l->draining)
+		worse += DRAINING;
 	if ((uint32_t)l->unanswered >= l->welcome.credits)
-		worse += 8;
+		worse += NO_CREDITS;
 	return worse;
 }
 
@@ -102,18 +111,11 @@ static bool plan_group(struct remote *r, struct flight *f, int group, int link)
 	dispatch_put(a->groups, group);
 	choose_put(f->errands[group].tried, link);
 	f->errands[group].asks++;
+	a->again = a->again || f->errands[group].attempts;
 	f->errands[group].attempts++;
 	a->pairs += pairs;
 	r->choice[link].queued_ns += pairs * r->choice[link].pair_ns;
 	return true;
-}
-
-static uint64_t next_random(uint64_t *s)
-{
-	*s ^= *s << 13;
-	*s ^= *s >> 7;
-	*s ^= *s << 17;
-	return *s;
 }
 
 static void wait_until(struct flight *f, struct errand *x, uint64_t then)
@@ -138,7 +140,7 @@ static bool pause_for_busy(struct remote *r, struct flight *f, struct errand *x)
 	}
 	if (!any || x->attempts >= ATTEMPTS)
 		return false;
-	wait_until(f, x, moe_now_ns() + span / 2 + next_random(&r->random) % span);
+	wait_until(f, x, moe_now_ns() + span / 2 + pulse_random(&r->random) % span);
 	return true;
 }
 
@@ -169,6 +171,12 @@ static void no_server(struct remote *r, struct flight *f, int group)
 
 	if (pause_for_busy(r, f, x))
 		return;
+	if (spares_may_come(r)) {
+		r->call_spares = true;
+		r->due = 0;
+		wait_until(f, x, moe_now_ns() + SPARE_NS);
+		return;
+	}
 	explain(r, f, group);
 	x->lost = true;
 	f->open--;
@@ -177,7 +185,7 @@ static void no_server(struct remote *r, struct flight *f, int group)
 /* Plan one group.  MOE_E_BUSY: its servers have no credits left. */
 static int plan_one(struct remote *r, struct flight *f, int group)
 {
-	int link = choose(r, f, group);
+	int link = f->errands[group].attempts < ATTEMPTS ? choose(r, f, group) : -1;
 
 	if (link < 0)
 		no_server(r, f, group);
@@ -287,12 +295,14 @@ static void send_ask(struct remote *r, struct flight *f, struct ask *a)
 		message_drop(&m);
 		if (slot >= 0)
 			ring_release(&l->lane->ring, slot);
-		ask_lose(r, f, a, e.code, e.msg);
+		ask_lose(r, f, a, false, e.code, e.msg);
 		return;
 	}
 	count_message(&r->stats, &m);
+	r->stats.retried += a->again && !a->hedged;
+	tend_sent(r, a);
 	if (!link_send(l, &m)) {
-		ask_lose(r, f, a, MOE_E_PEER, "not connected");
+		ask_lose(r, f, a, false, MOE_E_PEER, "not connected");
 		return;
 	}
 	l->unanswered++;
@@ -310,6 +320,28 @@ void flight_ask(struct remote *r, struct flight *f)
 		find_holders(r);
 		plan_all(r, f);
 	}
+}
+
+int flight_double(struct remote *r, struct flight *f, const struct ask *a)
+{
+	const dispatch_set *groups = a->groups;
+	int n = 0;
+
+	find_holders(r);
+	view_servers(r);
+	for (int g = dispatch_next(&f->d, groups, 0); g >= 0; g = dispatch_next(&f->d, groups, g + 1)) {
+		int link = f->d.groups[g].y || f->errands[g].asks > 1 ? -1 : choose(r, f, g);
+
+		if (link >= 0 && r->choice[link].standing < SUSPECT)
+			plan_group(r, f, g, link);
+	}
+	for (int i = 0; i < f->n_asks; i++)
+		if (f->asks[i].state == ASK_PLANNED) {
+			f->asks[i].hedged = true;
+			n++;
+		}
+	flight_ask(r, f);
+	return n;
 }
 
 /* ---- what becomes of them ---- */
@@ -337,12 +369,13 @@ static void stop_waiting(struct remote *r, struct flight *f, struct ask *a)
 		f->errands[g].asks--;
 }
 
-void ask_lose(struct remote *r, struct flight *f, struct ask *a, int code, const char *words)
+void ask_lose(struct remote *r, struct flight *f, struct ask *a, bool refused, int code, const char *words)
 {
 	if (a->state != ASK_WAITING)
 		return;
 	if (!f->why.code)
 		link_fail(&r->links[a->link], &f->why, code, words);
+	told_ask(r, f, a, refused ? MOE_ASK_REFUSED : MOE_ASK_LOST, NULL);
 	stop_waiting(r, f, a);
 	a->state = ASK_FREE;
 	for (int g = dispatch_next(&f->d, a->groups, 0); g >= 0; g = dispatch_next(&f->d, a->groups, g + 1)) {
@@ -368,11 +401,12 @@ static void keep(struct ask *a, struct message *m)
 	m->lane = NULL;
 }
 
-void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct message *m)
+void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct message *m, const struct wire_reply *got)
 {
 	const struct dispatch_answer how = {.hidden = r->terms.model->hidden, .type = r->wire, .presum = r->presum};
 	int n = dispatch_take(&f->d, a->groups, zmq_msg_data(&m->part[1]), &how, r->taken);
 
+	told_ask(r, f, a, n ? MOE_ASK_ANSWERED : MOE_ASK_LATE, got);
 	stop_waiting(r, f, a);
 	a->state = ASK_FREE;
 	if (n)
@@ -389,11 +423,28 @@ void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct mess
 	}
 }
 
-void ask_drop(struct remote *r, struct ask *a)
+void ask_newcomer(struct remote *r, int link)
+{
+	for (int i = 0; i < FLIGHTS; i++) {
+		struct flight *f = &r->flights[i];
+
+		for (int g = 0; f->ticket && g < f->d.n_groups; g++) {
+			if (f->d.groups[g].y || f->errands[g].asks || f->errands[g].lost)
+				continue;
+			choose_remove(f->errands[g].tried, link);
+			choose_remove(f->errands[g].busy, link);
+			f->errands[g].again = 0;
+			f->restless = true;
+		}
+	}
+}
+
+void ask_drop(struct remote *r, const struct flight *f, struct ask *a)
 {
 	struct link *l = &r->links[a->link];
 
 	if (a->state == ASK_WAITING) {
+		told_ask(r, f, a, MOE_ASK_LATE, NULL);
 		l->wanted--;
 		l->pairs -= a->pairs;
 	}
@@ -411,8 +462,12 @@ void flight_give_up(struct remote *r, struct flight *f)
 	for (int i = 0; i < f->n_asks; i++) {
 		struct ask *a = &f->asks[i];
 
-		if (a->state == ASK_WAITING)
-			ask_lose(r, f, a, MOE_E_TIMEOUT, "no answer before the deadline");
+		if (a->state != ASK_WAITING)
+			continue;
+		/* A deadline that is shorter than what the server needs is no failure of it. */
+		if (moe_now_ns() >= a->late)
+			tend_fail(r, a->link, "timeout");
+		ask_lose(r, f, a, false, MOE_E_TIMEOUT, "no answer before the deadline");
 	}
 	f->restless = false;
 	f->open = 0;

@@ -10,6 +10,7 @@
 #include "net/spin.h"
 
 #define FLIGHTS 4                /* most batches under way at a time */
+#define LINKS_MOST 256           /* servers that a list that changes may come to have, at least */
 
 enum ask_state {
 	ASK_FREE,
@@ -25,6 +26,8 @@ struct ask {
 	int link;
 	int pairs, rows;
 	uint64_t epoch;          /* of the experts that are meant */
+	uint64_t sent, late, hedge; /* moe_now_ns() when it was sent, when its server is suspect, when others are asked too */
+	bool again, hedged;      /* others failed before; others are late */
 	dispatch_set *groups;    /* [flight.words] */
 	zmq_msg_t answer;        /* ASK_USED */
 	struct lane *lane;       /* in whose slot the answer lies; NULL: in ZeroMQ's own memory */
@@ -64,11 +67,15 @@ struct remote {
 	struct link_terms terms; /* the epoch of the identity is the one in use */
 	bool presum, degrade;
 	enum moe_wire_type wire;
-	double timeout;
+	double timeout, hedge;
+	moe_ask_fn *on_ask;
+	void *ctx_ask;
+	struct moe_members *members; /* NULL: the list stays as it is */
 	void *ctx;
 	struct link *links;      /* [room]; one without a socket is free */
 	int n, room;             /* the places after n are free */
-	zmq_pollitem_t *items;   /* [3 room]: monitor and socket of each link; then the lanes' sockets, of those that have one */
+	zmq_pollitem_t *items;   /* [3 room + 1]: monitor and socket of each link; then the lanes' sockets, of those that have one;
+	                          * then the members */
 	struct spin spin;
 	uint64_t polled;         /* moe_now_ns() when the sockets were looked at */
 	struct holders holders;
@@ -81,6 +88,10 @@ struct remote {
 	dispatch_set *taken;     /* to work in */
 	struct flight flights[FLIGHTS];
 	uint64_t last_ticket, last_id, random;
+	uint64_t due;            /* moe_now_ns() when something is to be looked at */
+	bool running;            /* it has started */
+	bool call_spares;        /* experts are missing */
+	struct told told;
 	struct moe_remote_stats stats;
 };
 
@@ -97,14 +108,18 @@ uint64_t flight_remaining(const struct flight *f);
 void flight_ask(struct remote *r, struct flight *f);
 /* Choose whom to ask.  MOE_E_BUSY: servers have no credits left, and nothing is planned. */
 int flight_plan(struct remote *r, struct flight *f, struct moe_err *e);
+/* Ask others for what this ask is to bring, where there are others who are not late themselves; how many were asked. */
+int flight_double(struct remote *r, struct flight *f, const struct ask *a);
 /* The waiting ask of this id to this link; NULL: too late, or never asked. */
 struct ask *ask_find(struct remote *r, int link, uint64_t id, struct flight **f);
-/* It will not be answered: what it was to bring is asked of others.  No effect unless it is waiting. */
-void ask_lose(struct remote *r, struct flight *f, struct ask *a, int code, const char *words);
+/* It will not be answered, or was with an error: what it was to bring is asked of others.  No effect unless it is waiting. */
+void ask_lose(struct remote *r, struct flight *f, struct ask *a, bool refused, int code, const char *words);
 /* Its answer has come, in m: outputs that are not there yet are taken, and stay where they are. */
-void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct message *m);
+void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct message *m, const struct wire_reply *got);
 /* Give its place back; the answer, if it waits for one, is nobody's. */
-void ask_drop(struct remote *r, struct ask *a);
+void ask_drop(struct remote *r, const struct flight *f, struct ask *a);
+/* This server is another than the one that was asked, or holds something else: it may be asked for what waits. */
+void ask_newcomer(struct remote *r, int link);
 /* At the deadline: what is not there is lost. */
 void flight_give_up(struct remote *r, struct flight *f);
 
@@ -115,6 +130,40 @@ void intake(struct remote *r, int ms);
 bool link_usable(const struct link *l);
 /* Who holds what, anew, after a change. */
 void find_holders(struct remote *r);
+
+/* Give up what this link was asked, and its connection's state. */
+void lose_link(struct remote *r, int i, const char *why);
+
+/* tend.c */
+/* Do what is due. */
+void tend(struct remote *r);
+/* An ask is about to be sent: when is it late? */
+void tend_sent(struct remote *r, struct ask *a);
+/* A server failed: its connection ended, it was late at a deadline, it answered nonsense. */
+void tend_fail(struct remote *r, int link, const char *reason);
+
+/* epoch.c */
+bool fleet_covers(struct remote *r, const uint64_t *epoch, size_t *missing);
+bool fleet_has(struct remote *r, size_t expert, const uint64_t *epoch);
+void epoch_choose(struct remote *r);
+
+/* spare.c */
+/* Could an expert that nobody can be asked for come from one that stands by? */
+bool spares_may_come(const struct remote *r);
+/* Tell one to load what is missing, if something is. */
+void spares_call(struct remote *r, uint64_t now);
+void spare_refused(struct remote *r, int link);
+/* Can somebody be asked for it now? */
+bool expert_usable(const struct remote *r, size_t expert);
+
+/* fleet.c */
+int fleet_open(struct remote *r, const struct moe_endpoints *to, struct moe_err *e);
+/* The list of members has changed. */
+void fleet_update(struct remote *r);
+/* Close those that are listed no more, and of which nothing is wanted. */
+void fleet_sweep(struct remote *r);
+/* Wait until every expert has a server, and a little for the others. */
+int fleet_await(struct remote *r, double timeout, struct moe_err *e);
 
 /* client_lane.c */
 /* A slot for a message of so many rows and pairs to this link, held; -1: it goes over ZeroMQ. */

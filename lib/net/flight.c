@@ -48,7 +48,7 @@ int flight_new(struct flight *f, const struct remote *r, int number, struct moe_
 static void clear(struct remote *r, struct flight *f)
 {
 	for (int i = 0; i < f->n_asks; i++)
-		ask_drop(r, &f->asks[i]);
+		ask_drop(r, f, &f->asks[i]);
 	f->n_asks = 0;
 	f->ticket = 0;
 	f->restless = false;
@@ -181,12 +181,14 @@ static int poll_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e
 }
 
 /* Milliseconds until something is to be done without anything coming in. */
-static int patience(const struct flight *f)
+static int patience(const struct remote *r, const struct flight *f)
 {
-	uint64_t ns = flight_remaining(f), now = moe_now_ns();
+	uint64_t ns = flight_remaining(f), now = moe_now_ns(), due = r->due < now ? 0 : r->due - now;
 
-	if (f->again && (f->again < now ? 0 : f->again - now) < ns)
-		ns = f->again < now ? 0 : f->again - now;
+	if (f->again && (f->again < now ? 0 : f->again - now) < due)
+		due = f->again < now ? 0 : f->again - now;
+	if (due < ns)
+		ns = due;
 	return ns / 1000000 < LONGEST_POLL_MS ? (int)(ns / 1000000) + 1 : LONGEST_POLL_MS;
 }
 
@@ -202,7 +204,7 @@ static int wait_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e
 		if (flight_remaining(f) == 0)
 			flight_give_up(r, f);
 		else
-			intake(r, patience(f));
+			intake(r, patience(r, f));
 	}
 	r->stats.wait_ns += moe_now_ns() - start;
 	return finish(r, f, e);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "net/client.h"
 
 /* Messages taken from one server before the next one's turn. */
@@ -14,7 +15,7 @@ bool link_usable(const struct link *l)
 	/* One that owes all its answers to requests that were given up is silent; it is asked again once it answers. */
 	bool silent = l->wanted == 0 && (uint32_t)l->unanswered >= l->welcome.credits;
 
-	return l->state == LINK_READY && !silent;
+	return l->state == LINK_READY && !l->pulse.open_until && !l->gone && !silent;
 }
 
 void find_holders(struct remote *r)
@@ -27,21 +28,28 @@ void find_holders(struct remote *r)
 }
 
 /* Everything that waits for this server is lost, and asked of others. */
-static void lose_link(struct remote *r, int i, const char *why)
+void lose_link(struct remote *r, int i, const char *why)
 {
 	for (int j = 0; j < FLIGHTS; j++) {
 		struct flight *f = &r->flights[j];
 
 		for (int a = 0; a < f->n_asks; a++)
 			if (f->asks[a].link == i)
-				ask_lose(r, f, &f->asks[a], MOE_E_PEER, why);
+				ask_lose(r, f, &f->asks[a], false, MOE_E_PEER, why);
 	}
 	link_lost(&r->links[i], why);
+}
+
+static void end_link(struct remote *r, int i, const char *why)
+{
+	tend_fail(r, i, "ended");
+	lose_link(r, i, why);
 }
 
 /* A server that does not keep to the protocol is not asked again before it reconnects. */
 static void refuse_link(struct remote *r, int i, const struct moe_err *why)
 {
+	told_failure(r, i, "protocol");
 	lose_link(r, i, why->msg);
 	r->links[i].state = LINK_REFUSED;
 	link_leave(&r->links[i]);
@@ -51,6 +59,7 @@ static void answered(struct link *l)
 {
 	if (l->unanswered > 0)
 		l->unanswered--;
+	l->pulse.suspect = false;
 }
 
 static bool fits(const struct remote *r, const struct flight *f, const struct ask *a, const struct wire_reply *got)
@@ -76,11 +85,14 @@ static void take_reply(struct remote *r, int i, struct message *m, const struct 
 	if (!a)
 		return;
 	if (!fits(r, f, a, &got)) {
-		ask_lose(r, f, a, MOE_E_PEER, "the answer does not fit the request");
+		tend_fail(r, i, "protocol");
+		ask_lose(r, f, a, false, MOE_E_PEER, "the answer does not fit the request");
 		return;
 	}
+	pulse_good(&r->links[i].pulse);
+	pulse_saw(&r->links[i].pulse, a->pairs, moe_now_ns() - a->sent);
 	link_learn(&r->links[i], got.compute_ns, a->pairs);
-	ask_answered(r, f, a, m);
+	ask_answered(r, f, a, m, &got);
 }
 
 /* It does not know what the client believes of it: this run of it, an epoch, an expert. */
@@ -93,6 +105,39 @@ static void greet_again(struct remote *r, int i, const struct ask *a)
 	if (l->state == LINK_READY)
 		l->state = LINK_DOWN;
 	r->dirty = true;
+}
+
+/* It speaks of no request: of our HELLO, then.  One that takes nobody in for now is asked again later. */
+static void hello_refused(struct remote *r, int i, const struct wire_error *got)
+{
+	struct link *l = &r->links[i];
+	struct moe_err e;
+
+	moe_fail(&e, got->code, "%s", got->text);
+	if (got->code != MOE_E_BUSY && got->code != MOE_E_CANCELLED && got->code != MOE_E_NOMEM) {
+		refuse_link(r, i, &e);
+		return;
+	}
+	lose_link(r, i, got->text);
+	pulse_pause(&l->pulse, moe_now_ns(), &r->random);
+}
+
+/* A request was answered with an error: others may do better. */
+static void refused(struct remote *r, int i, struct flight *f, struct ask *a, const struct wire_error *got)
+{
+	bool again = got->flags & WIRE_HELLO_AGAIN;
+
+	switch (again ? MOE_E_MISSING : got->code) {
+	case MOE_E_BUSY:
+	case MOE_E_CANCELLED:
+	case MOE_E_MISSING:
+	case MOE_E_TIMEOUT:
+		told_failure(r, i, moe_code_name(again ? MOE_E_MISSING : got->code));
+		break;
+	default:
+		tend_fail(r, i, moe_code_name(got->code));
+	}
+	ask_lose(r, f, a, true, again ? MOE_E_PEER : got->code, got->text);
 }
 
 static void take_error(struct remote *r, int i, const struct message *m, const struct wire_frame *frames)
@@ -111,17 +156,22 @@ static void take_error(struct remote *r, int i, const struct message *m, const s
 		return;
 	}
 	if (!got.id) {
-		/* It speaks of no request: of our HELLO, then. */
-		moe_fail(&e, got.code, "%s", got.text);
-		refuse_link(r, i, &e);
+		hello_refused(r, i, &got);
+		return;
+	}
+	if (got.id & PING_ID) {
+		if (got.id == TAKE_ID)
+			spare_refused(r, i);
 		return;
 	}
 	answered(&r->links[i]);
 	a = ask_find(r, i, got.id, &f);
-	if (a)
-		ask_lose(r, f, a, got.flags & WIRE_HELLO_AGAIN ? MOE_E_PEER : got.code, got.text);
 	if ((got.flags & WIRE_HELLO_AGAIN) || got.code == MOE_E_MISSING)
 		greet_again(r, i, got.flags & WIRE_HELLO_AGAIN ? a : NULL);
+	else if (got.code == MOE_E_CANCELLED)
+		r->links[i].draining = true;
+	if (a)
+		refused(r, i, f, a, &got);
 }
 
 /* One that nobody asked for says that what the server holds has changed; a server that was refused stays so until it
@@ -139,11 +189,50 @@ static void take_welcome(struct remote *r, int i, const struct message *m, const
 	if (l->state != LINK_GREETED && l->state != LINK_READY)
 		return;
 	link_welcome(l, frames, m->n, &r->terms, r->has);
+	r->dirty = true;
 	if (l->state == LINK_REFUSED) {
 		e = l->why;
+		if (r->running) /* until then it is the caller's error */
+			moe_log(MOE_WARN, "rank %d at %s: %s", l->rank, l->endpoint, e.msg);
 		refuse_link(r, i, &e);
+		return;
 	}
-	r->dirty = true;
+	if (l->pulse.open_until)
+		pulse_try(&l->pulse);
+	told_join(r, i);
+	ask_newcomer(r, i);
+	epoch_choose(r);
+}
+
+/* It is alive, whatever it does with requests; and it says what it still holds. */
+static void take_pong(struct remote *r, int i, const struct message *m, const struct wire_frame *frames)
+{
+	struct link *l = &r->links[i];
+	struct moe_status s;
+	struct moe_err e;
+	uint64_t id;
+
+	if (wire_get_pong(frames, m->n, &id, &s, &e)) {
+		refuse_link(r, i, &e);
+		return;
+	}
+	if (l->state != LINK_READY)
+		return;
+	if (s.instance != l->welcome.instance) {
+		greet_again(r, i, NULL);
+		return;
+	}
+	l->draining = s.draining;
+	l->spare = s.spare;
+	if (l->pulse.open_until)
+		pulse_try(&l->pulse);
+	if (l->unanswered == 0)
+		l->pulse.suspect = false;
+	for (int j = 0; j < HOLDINGS; j++)
+		if (l->holds.v[j].there && l->holds.v[j].epoch != s.identity.epoch && l->holds.v[j].epoch != s.old_epoch) {
+			l->holds.v[j].there = false;
+			r->dirty = true;
+		}
 }
 
 static void take(struct remote *r, int i, struct message *m)
@@ -153,8 +242,7 @@ static void take(struct remote *r, int i, struct message *m)
 	struct moe_err e;
 	bool sealed;
 
-	r->stats.bytes_in += message_bytes(m);
-	r->stats.shm_bytes_in += m->lane ? message_bytes(m) : 0;
+	r->links[i].asked_since = 0;
 	message_frames(m, frames);
 	if (!m->lane && wire_check_seal(frames, m->n, &sealed, &e)) {
 		lose_link(r, i, e.msg); /* and greet it again: which of our requests it answers is not known */
@@ -166,6 +254,9 @@ static void take(struct remote *r, int i, struct message *m)
 		refuse_link(r, i, &e);
 		return;
 	}
+	/* What experts cost, so without how servers are, which depends on the time that passes. */
+	r->stats.bytes_in += head.kind == WIRE_PONG ? 0 : message_bytes(m);
+	r->stats.shm_bytes_in += m->lane ? message_bytes(m) : 0;
 	switch (head.kind) {
 	case WIRE_WELCOME:
 		take_welcome(r, i, m, frames);
@@ -177,6 +268,7 @@ static void take(struct remote *r, int i, struct message *m)
 		take_error(r, i, m, frames);
 		break;
 	case WIRE_PONG:
+		take_pong(r, i, m, frames);
 		break;
 	case WIRE_HELLO:
 	case WIRE_PING:
@@ -231,11 +323,16 @@ static void attend_lane(struct remote *r, int i)
 	if (!link_lane_attend(l, &r->terms)) {
 		take_slots(r); /* what came before the end */
 		if (l->lane)
-			lose_link(r, i, "the connection ended");
+			end_link(r, i, "the connection ended");
 	}
 }
 
 /* ---- sockets ---- */
+
+static bool to_be_greeted(const struct link *l)
+{
+	return l->state == LINK_DOWN && l->connected && !l->pulse.open_until;
+}
 
 /* The monitor is read before the socket: what came before a connection's end is in the socket by then. */
 static void attend(struct remote *r, int i)
@@ -249,11 +346,11 @@ static void attend(struct remote *r, int i)
 		message_drop(&m);
 	}
 	if (ended) {
-		lose_link(r, i, l->shut_out.code ? l->shut_out.msg : "the connection ended");
+		end_link(r, i, l->shut_out.code ? l->shut_out.msg : "the connection ended");
 		link_shut_out(l);
 	}
 	/* Not before the monitor has said so: a socket is still writable for a moment after its connection has ended. */
-	if (l->state == LINK_DOWN && l->connected)
+	if (to_be_greeted(l))
 		link_greet(l, &r->terms);
 }
 
@@ -264,15 +361,19 @@ static int list_items(struct remote *r)
 
 	for (int i = 0; i < r->n; i++) {
 		struct link *l = &r->links[i];
+		short out;
 
 		link_try_again(l);
-		short out = l->state == LINK_DOWN && l->connected ? ZMQ_POLLOUT : 0;
+		out = to_be_greeted(l) ? ZMQ_POLLOUT : 0;
 
+		/* Of a place that is free, -1 stands for nothing. */
 		r->items[2 * i] = (zmq_pollitem_t){.socket = l->monitor, .fd = -1, .events = ZMQ_POLLIN};
 		r->items[2 * i + 1] = (zmq_pollitem_t){.socket = l->socket, .fd = -1, .events = (short)(ZMQ_POLLIN | out)};
 		if (l->lane)
 			r->items[n++] = (zmq_pollitem_t){.fd = l->lane->fd, .events = ZMQ_POLLIN};
 	}
+	if (r->members)
+		r->items[n++] = (zmq_pollitem_t){.fd = moe_members_fd(r->members), .events = ZMQ_POLLIN};
 	return n;
 }
 
@@ -288,8 +389,10 @@ static void attend_all(struct remote *r)
 			attend_lane(r, i);
 	}
 	for (int i = 0; i < r->n; i++)
-		if (r->items[2 * i].revents || r->items[2 * i + 1].revents)
+		if (r->links[i].socket && (r->items[2 * i].revents || r->items[2 * i + 1].revents))
 			attend(r, i);
+	if (r->members && r->items[n].revents)
+		fleet_update(r);
 }
 
 /* Batches that lost something, or have waited for a server that was busy, ask again. */
@@ -335,5 +438,6 @@ static void look(struct remote *r, int ms)
 void intake(struct remote *r, int ms)
 {
 	look(r, ms);
+	tend(r);
 	settle(r);
 }

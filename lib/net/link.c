@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "net/endpoint.h"
 
@@ -16,6 +17,9 @@
 /* While a host is unreachable the system waits longer and longer before it tries again, up to minutes; it shall be found soon after
  * it is back. */
 #define CONNECT_MS 3000
+/* Connecting again: not all clients at the same time, less and less often. */
+#define RECONNECT_MS 100
+#define RECONNECT_MOST_MS 1500
 /* What a pair takes, until it is known. */
 #define PAIR_NS 1000.0
 
@@ -77,7 +81,7 @@ static int open_monitor(struct link *l, void *ctx, struct moe_err *e)
 
 static int open_socket(struct link *l, void *ctx, const struct link_terms *t, struct moe_err *e)
 {
-	int immediate = 1;
+	int immediate = 1, most = RECONNECT_MOST_MS, again = RECONNECT_MS / 2 + (int)(moe_now_ns() / 1000 % RECONNECT_MS);
 	struct socket_limits limits = {
 		.queue = QUEUE, .max_bytes = t->max_reply, .beat_ms = HEARTBEAT_MS, .silence_ms = SILENCE_MS, .connect_ms = CONNECT_MS,
 	};
@@ -92,7 +96,9 @@ static int open_socket(struct link *l, void *ctx, const struct link_terms *t, st
 	if (!l->socket)
 		return MOE_E_IO;
 	/* Immediate: nothing is queued for a server that is not there, so a send tells whether it is. */
-	if (zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate) != 0)
+	if (zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &immediate, sizeof immediate) != 0 ||
+	    zmq_setsockopt(l->socket, ZMQ_RECONNECT_IVL, &again, sizeof again) != 0 ||
+	    zmq_setsockopt(l->socket, ZMQ_RECONNECT_IVL_MAX, &most, sizeof most) != 0)
 		return moe_fail(e, MOE_E_IO, "%s: socket options: %s", l->endpoint, zmq_strerror(errno));
 	rc = link_dress(l, e);
 	rc = rc ? rc : open_monitor(l, ctx, e);
@@ -167,6 +173,9 @@ void link_lost(struct link *l, const char *why)
 	l->lane = NULL;
 	l->state = LINK_DOWN;
 	l->unanswered = 0;
+	l->asked_since = 0;
+	l->taking = 0;
+	l->pulse.suspect = false;
 	moe_fail(&l->why, MOE_E_PEER, "%s", why);
 }
 
@@ -193,8 +202,44 @@ void link_greet(struct link *l, const struct link_terms *t)
 
 	/* Makes the socket take notice that its old pipe is gone, into which the HELLO would vanish otherwise. */
 	zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &size);
-	if (message_add(&m, header, n, NULL, NULL) == 0 && link_send(l, &m))
-		l->state = LINK_GREETED;
+	if (message_add(&m, header, n, NULL, NULL) != 0 || !link_send(l, &m))
+		return;
+	l->state = LINK_GREETED;
+	l->greeted = moe_now_ns();
+}
+
+void link_ping(struct link *l, uint64_t epoch, uint64_t now)
+{
+	const struct wire_ping ping = {.id = PING_ID, .epoch = epoch};
+	unsigned char header[WIRE_HEADER_MAX];
+	struct message m = {.n = 0};
+
+	if (message_add(&m, header, wire_put_ping(&ping, header), NULL, NULL) == 0)
+		link_send(l, &m);
+	l->pinged = now;
+	l->told_epoch = epoch;
+	if (!l->asked_since)
+		l->asked_since = now;
+}
+
+enum moe_peer_state link_peer_state(const struct link *l)
+{
+	if (l->gone)
+		return MOE_PEER_GONE;
+	if (l->pulse.open_until)
+		return MOE_PEER_OPEN;
+	if (l->state != LINK_READY)
+		return MOE_PEER_JOINING;
+	if (l->draining)
+		return MOE_PEER_DRAINING;
+	return l->pulse.suspect ? MOE_PEER_SUSPECT : MOE_PEER_READY;
+}
+
+const char *moe_peer_state_name(enum moe_peer_state s)
+{
+	static const char *const names[] = {"joining", "ready", "suspect", "open", "draining", "gone"};
+
+	return (unsigned)s < sizeof names / sizeof *names ? names[s] : "unknown";
 }
 
 static int take_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t, uint8_t *has,
@@ -216,6 +261,9 @@ static int take_welcome(struct link *l, const struct wire_frame *f, int n, const
 	if (w.instance != before)
 		holdings_clear(&l->holds);
 	l->welcome = w;
+	l->draining = w.flags & WIRE_DRAINING;
+	l->spare = w.flags & WIRE_SPARE;
+	l->taking = 0;
 	holdings_set(&l->holds, w.identity.epoch, w.held, has, experts);
 	return 0;
 }

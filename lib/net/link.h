@@ -9,6 +9,8 @@
 #include "net/holding.h"
 #include "net/lane.h"
 #include "net/message.h"
+#include "net/pulse.h"
+#include "net/told.h"
 #include "net/wire.h"
 
 enum link_state {
@@ -32,6 +34,15 @@ struct link {
 	int pairs;               /* that the wanted ones ask for */
 	double pair_ns;          /* how long it takes for one, on average of late */
 	struct moe_err why;      /* why it is not ready */
+	struct pulse pulse;
+	uint64_t greeted, pinged; /* moe_now_ns() when HELLO, and when the last PING, was sent */
+	uint64_t asked_since;    /* of the first PING after which nothing has come; 0: something has */
+	uint64_t told_epoch;     /* by the last PING */
+	bool draining, spare;    /* as it says */
+	bool gone;               /* no longer listed: closed when nothing is wanted of it any more */
+	uint64_t taking;         /* when it was told to load what is missing; 0: it was not */
+	uint64_t take_again;     /* not before */
+	struct told_link told;
 	struct lane *lane;       /* shared memory, asked for or open; NULL: none */
 	struct moe_err no_lane;  /* why there is none; code 0: nobody asked */
 	/* link_keys.c */
@@ -71,6 +82,13 @@ void link_greet(struct link *l, const struct link_terms *t);
  * l->why.  has: [n_layers * max_experts] to work in. */
 void link_welcome(struct link *l, const struct wire_frame *f, int n, const struct link_terms *t, uint8_t *has);
 
+/* Ask how it is, and say which epoch is in use. */
+void link_ping(struct link *l, uint64_t epoch, uint64_t now);
+/* What PING and TAKE have as ids, which no request has. */
+#define PING_ID ((uint64_t)1 << 63)
+#define TAKE_ID (PING_ID | (uint64_t)1 << 62)
+/* As others are told. */
+enum moe_peer_state link_peer_state(const struct link *l);
 /* It computed so many pairs in this time. */
 void link_learn(struct link *l, uint64_t ns, int pairs);
 

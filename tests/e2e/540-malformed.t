@@ -189,7 +189,7 @@ shrink "a server's file cut short" "$(ls "$work/short/experts-0000"*)" --hosts "
 serve_stop
 rm -rf "$work/short"
 
-# Servers of another model, of another epoch, of the same.
+# Servers of another model, of another epoch of the same.
 moe-bench synth --like tiny-mixtral --seed 2 "$work/other"
 moe-shard -q --devices 2 "$work/other" "$work/other-set" >/dev/null
 cp -r "$set" "$work/later"
@@ -199,8 +199,10 @@ no "servers of another model" 'fingerprint' moe-route --hosts "$hosts" --timeout
 serve_stop
 ok $? "those servers live on and end with status 0"
 serve_start "$work/later"
-no "servers of another epoch" 'epoch' moe-route --hosts "$hosts" --timeout 5 -p he -n 1 "$set"
+runs 0 "servers of another epoch of the same model" timeout 20 moe-route --hosts "$hosts" --timeout 5 -p he -n 1 "$set"
+cp "$work/out" "$work/out.epoch"
 runs 0 "and of the same" timeout 20 moe-route --hosts "$hosts" --timeout 5 -p he -n 1 "$work/later"
+same "answer the same" "$work/out" "$work/out.epoch"
 no "only one of two servers" 'expert' moe-route --connect "$(head -1 "$hosts")" --timeout 5 -p he -n 1 "$work/later"
 runs 2 "the same server twice is wrong usage" moe-route --connect "$(head -1 "$hosts")" --connect "$(head -1 "$hosts")" -p he -n 1 "$work/later"
 has "and is named" "listed twice" "$work/err"
