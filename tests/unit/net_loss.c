@@ -1,10 +1,5 @@
 /* Servers that die, stay silent, answer late, answer nonsense, or are not what they should be. */
-#include "net_rig.h"
-
-#include <zmq.h>
-
-#include "net/message.h"
-#include "net/wire.h"
+#include "net_fake.h"
 
 /* ---- handshakes that fail ---- */
 
@@ -148,147 +143,14 @@ static void a_server_that_comes_back_as_another_model_is_not_used(void **state)
 	served_end(&s);
 }
 
-/* ---- a server of the test's own ---- */
-
-enum mood { ANSWER, HOLD, NONSENSE, FOREIGN, UNASKED, FAIL, STALE };
-
-struct fake {
-	void *ctx, *socket;
-	pthread_t thread;
-	_Atomic int mood, hold;
-	_Atomic bool stop;
-	const struct here *h;
-};
-
-static void fake_send(struct fake *f, const struct peer *to, const void *header, size_t n, const void *data, size_t bytes)
-{
-	struct message m = {.n = 0};
-
-	message_add(&m, header, n, NULL, NULL);
-	if (data)
-		message_add(&m, data, bytes, NULL, NULL);
-	message_send(f->socket, &m, to);
-}
-
-static void fake_welcome(struct fake *f, const struct peer *to)
-{
-	const struct moe_model *m = &f->h->c->model;
-	size_t all = (size_t)m->n_layers * (size_t)moe_model_max_experts(m);
-	uint8_t *has = calloc(all, 1);
-	unsigned char header[WIRE_HEADER_MAX];
-	struct wire_hello hello = {
-		.version_min = 1, .version_max = 1, .identity = identity(), .hidden = (uint32_t)m->hidden,
-		.layers = (uint32_t)m->n_layers, .max_rows = MAX_ROWS, .credits = 2, .instance = 1, .max_bytes = 1 << 20,
-	};
-	void *list;
-
-	hold(f->h, has, 0, 1);
-	hello.held = wire_count_held(m, has);
-	list = malloc(wire_held_bytes(hello.held));
-	wire_put_held(m, has, list);
-	fake_send(f, to, header, wire_put_hello(WIRE_WELCOME, &hello, header), list, wire_held_bytes(hello.held));
-	free(list);
-	free(has);
-}
-
-/* What a request asks for, computed here; or whatever the mood is. */
-static void fake_answer(struct fake *f, const struct peer *to, struct wire_frame *frames, int n)
-{
-	const struct moe_model *m = &f->h->c->model;
-	size_t all = (size_t)m->n_layers * (size_t)moe_model_max_experts(m);
-	uint8_t *has = calloc(all, 1);
-	struct wire_limits limits = {.model = m, .has = has, .max_rows = MAX_ROWS, .epoch = 1, .instance = 1};
-	struct wire_error error = {.code = MOE_E_IO, .text = "the disk is gone"};
-	struct wire_reply reply = {.epoch = 1};
-	struct wire_request q;
-	unsigned char header[WIRE_HEADER_MAX];
-	float *y;
-	bool stale;
-	int mood = f->mood; /* it may change as soon as something is sent */
-
-	hold(f->h, has, 0, 1);
-	if (wire_get_request(frames, n, &limits, &q, &stale, NULL) == 0) {
-		error.id = reply.id = q.id;
-		reply.layer = q.layer;
-		reply.rows = q.pairs;
-		reply.width = q.width + (mood == NONSENSE);
-		y = calloc((size_t)reply.rows * reply.width, sizeof *y);
-		if (mood == FAIL || mood == STALE) {
-			error.flags = mood == STALE ? WIRE_HELLO_AGAIN : 0;
-			fake_send(f, to, header, wire_put_error(&error, header), NULL, 0);
-		} else if (mood == FOREIGN || mood == UNASKED) {
-			fake_send(f, to, "GET / HTTP/1.1\r\n", 16, NULL, 0);
-			if (mood == UNASKED)
-				fake_welcome(f, to);
-		} else {
-			fake_send(f, to, header, wire_put_reply(&reply, header), y, (size_t)reply.rows * reply.width * sizeof *y);
-		}
-		free(y);
-	}
-	free(has);
-}
-
-/* Welcomes everybody; requests wait while it holds them. */
-static void *fake_run(void *arg)
-{
-	struct fake *f = arg;
-	struct message held[8];
-	struct peer from[8];
-	int n = 0;
-
-	while (!f->stop) {
-		zmq_pollitem_t item = {.socket = f->socket, .events = ZMQ_POLLIN};
-		struct wire_frame frames[WIRE_MAX_FRAMES];
-		struct wire_head head;
-
-		zmq_poll(&item, 1, 5);
-		if (n < 8 && message_receive(f->socket, &held[n], &from[n]) > 0) {
-			message_frames(&held[n], frames);
-			if (wire_head(frames, held[n].n, &head, NULL) == 0 && head.kind == WIRE_HELLO) {
-				fake_welcome(f, &from[n]);
-				message_drop(&held[n]);
-			} else {
-				n++;
-			}
-		}
-		f->hold = f->mood == HOLD ? n : 0;
-		for (; f->mood != HOLD && n > 0; n--) {
-			message_frames(&held[n - 1], frames);
-			fake_answer(f, &from[n - 1], frames, held[n - 1].n);
-			message_drop(&held[n - 1]);
-		}
-	}
-	while (n > 0)
-		message_drop(&held[--n]);
-	return NULL;
-}
-
-static void fake_start(struct fake *f, const struct here *h, enum mood mood)
-{
-	struct socket_limits limits = {.queue = 64, .max_bytes = 1 << 20};
-	char bind[64];
-
-	*f = (struct fake){.ctx = zmq_ctx_new(), .h = h, .mood = (int)mood};
-	f->socket = message_socket(f->ctx, ZMQ_ROUTER, &limits, NULL);
-	snprintf(bind, sizeof bind, "ipc://%s/0", h->dir);
-	assert_int_equal(zmq_bind(f->socket, bind), 0);
-	assert_int_equal(pthread_create(&f->thread, NULL, fake_run, f), 0);
-}
-
-static void fake_end(struct fake *f)
-{
-	f->stop = true;
-	pthread_join(f->thread, NULL);
-	zmq_close(f->socket);
-	zmq_ctx_term(f->ctx);
-}
+/* ---- servers that stay silent, answer late, answer nonsense ---- */
 
 static void silence_ends_at_the_deadline(void **state)
 {
 	const struct here *h = *state;
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_experts *x;
-	struct fake f;
+	struct fake f = {.of = 1};
 	struct work w;
 
 	fake_start(&f, h, HOLD);
@@ -321,7 +183,7 @@ static void late_answers_are_known_by_their_id(void **state)
 {
 	const struct here *h = *state;
 	struct moe_experts *x;
-	struct fake f;
+	struct fake f = {.of = 1};
 	struct work w;
 	uint64_t ticket;
 
@@ -346,7 +208,7 @@ static void check_mood(const struct here *h, enum mood mood, int code, const cha
 {
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_experts *x;
-	struct fake f;
+	struct fake f = {.of = 1};
 	struct work w;
 
 	fake_start(&f, h, mood);
@@ -376,7 +238,7 @@ static void refused_stays_refused(void **state)
 	const struct here *h = *state;
 	struct moe_err e = MOE_ERR_INIT;
 	struct moe_experts *x;
-	struct fake f;
+	struct fake f = {.of = 1};
 	struct work w;
 
 	fake_start(&f, h, UNASKED);
