@@ -10,23 +10,25 @@
 /* A server that is busy is left alone for a while that doubles between these bounds, and is random within its half. */
 #define PAUSE_LEAST_NS 2000000u
 #define PAUSE_DOUBLINGS 7
-/* While one that stands by loads what is missing, it is looked for this often. */
-#define SPARE_NS 50000000u
+/* While one that stands by loads what is missing, or one is greeted again, it is looked for this often. */
+#define NEWCOMER_NS 50000000u
+/* One that was greeted is waited for so long. */
+#define GREETED_NS 2000000000u
+/* Asks of one group after which who comes back is not asked for it again. */
+#define NEWCOMER_ATTEMPTS 8
 
 /* ---- whom to ask ---- */
 
 /* What speaks against a server, each more than all before. */
-enum { OTHER_EPOCH = 1, SUSPECT = 2, DRAINING = 4, NO_CREDITS = 8 };
+enum { SUSPECT = 1, DRAINING = 2, NO_CREDITS = 4 };
 
 /* 0: as good as any; -1: not at all. */
-static int standing(const struct remote *r, const struct link *l)
+static int standing(const struct link *l)
 {
 	int worse = 0;
 
 	if (!link_usable(l))
 		return -1;
-	if (!holdings_epoch(&l->holds, r->terms.identity.epoch))
-		worse += OTHER_EPOCH;
 	if (l->pulse.suspect)
 		worse += SUSPECT;
 	if (l->draining)
@@ -44,7 +46,7 @@ static void view_servers(struct remote *r)
 
 		r->planned[i] = -1;
 		r->choice[i] = (struct choose_server){
-			.standing = standing(r, l), .rank = l->rank, .pair_ns = l->pair_ns, .queued_ns = l->pairs * l->pair_ns,
+			.standing = standing(l), .rank = l->rank, .pair_ns = l->pair_ns, .queued_ns = l->pairs * l->pair_ns,
 		};
 	}
 }
@@ -54,13 +56,25 @@ static size_t expert_index(const struct remote *r, const struct flight *f, int g
 	return (size_t)f->b.layer * (size_t)moe_model_max_experts(r->terms.model) + (size_t)f->d.groups[group].expert;
 }
 
+/* Of those that have it in the epoch in use; else of those that have it in another, which they may let go of any time. */
 static int choose(const struct remote *r, const struct flight *f, int group)
 {
 	const struct holders *h = &r->holders;
 	size_t x = expert_index(r, f, group);
+	const int32_t *who = h->who + h->start[x];
+	int n = h->start[x + 1] - h->start[x], current = 0, found = -1;
+	const uint64_t *tried = f->errands[group].tried;
+	int pairs = f->d.groups[group].pairs;
 
-	return choose_server(r->choice, h->who + h->start[x], h->start[x + 1] - h->start[x], f->errands[group].tried,
-	                     f->d.groups[group].pairs);
+	for (int i = 0; i < n && r->mixed; i++) {
+		const struct holding *its = holdings_find(&r->links[who[i]].holds, x, r->terms.identity.epoch);
+
+		if (its && its->epoch == r->terms.identity.epoch)
+			r->current[current++] = who[i];
+	}
+	if (current)
+		found = choose_server(r->choice, r->current, current, tried, pairs);
+	return found >= 0 ? found : choose_server(r->choice, who, n, tried, pairs);
 }
 
 /* ---- planning ---- */
@@ -130,7 +144,7 @@ static bool pause_for_busy(struct remote *r, struct flight *f, struct errand *x)
 {
 	size_t words = (size_t)(r->room + 63) / 64;
 	int doublings = x->attempts < PAUSE_DOUBLINGS ? x->attempts : PAUSE_DOUBLINGS;
-	uint64_t span = (uint64_t)PAUSE_LEAST_NS << doublings;
+	uint64_t span = (uint64_t)PAUSE_LEAST_NS << doublings, now = moe_now_ns();
 	bool any = false;
 
 	for (size_t w = 0; w < words; w++) {
@@ -140,7 +154,8 @@ static bool pause_for_busy(struct remote *r, struct flight *f, struct errand *x)
 	}
 	if (!any || x->attempts >= ATTEMPTS)
 		return false;
-	wait_until(f, x, moe_now_ns() + span / 2 + pulse_random(&r->random) % span);
+	/* With others that wait already: one message for all of them. */
+	wait_until(f, x, f->again > now ? f->again : now + span / 2 + pulse_random(&r->random) % span);
 	return true;
 }
 
@@ -164,6 +179,23 @@ static void explain(const struct remote *r, struct flight *f, int group)
 		link_fail(l, &f->why, MOE_E_PEER, l->state == LINK_GREETED ? "not connected" : l->why.msg);
 }
 
+/* Is one of those that had it about to say what it holds now? */
+static bool may_come_back(const struct remote *r, const struct flight *f, int group)
+{
+	size_t x = expert_index(r, f, group);
+	uint64_t now = moe_now_ns();
+
+	if (f->errands[group].attempts >= NEWCOMER_ATTEMPTS)
+		return false;
+	for (int32_t i = r->holders.start[x]; i < r->holders.start[x + 1]; i++) {
+		const struct link *l = &r->links[r->holders.who[i]];
+
+		if (l->connected && l->greeted && now - l->greeted < GREETED_NS && (l->state == LINK_GREETED || l->state == LINK_DOWN))
+			return true;
+	}
+	return false;
+}
+
 /* Nobody can be asked for it now. */
 static void no_server(struct remote *r, struct flight *f, int group)
 {
@@ -171,10 +203,10 @@ static void no_server(struct remote *r, struct flight *f, int group)
 
 	if (pause_for_busy(r, f, x))
 		return;
-	if (spares_may_come(r)) {
+	if (may_come_back(r, f, group) || spares_may_come(r)) {
 		r->call_spares = true;
 		r->due = 0;
-		wait_until(f, x, moe_now_ns() + SPARE_NS);
+		wait_until(f, x, moe_now_ns() + NEWCOMER_NS);
 		return;
 	}
 	explain(r, f, group);
@@ -429,7 +461,8 @@ void ask_newcomer(struct remote *r, int link)
 		struct flight *f = &r->flights[i];
 
 		for (int g = 0; f->ticket && g < f->d.n_groups; g++) {
-			if (f->d.groups[g].y || f->errands[g].asks || f->errands[g].lost)
+			if (f->d.groups[g].y || f->errands[g].asks || f->errands[g].lost ||
+			    f->errands[g].attempts >= NEWCOMER_ATTEMPTS)
 				continue;
 			choose_remove(f->errands[g].tried, link);
 			choose_remove(f->errands[g].busy, link);

@@ -28,9 +28,10 @@ static int allocate(struct remote *r, struct moe_err *e)
 	r->holds = moe_calloc(n, sizeof *r->holds, "servers", e);
 	r->choice = moe_calloc(n, sizeof *r->choice, "servers", e);
 	r->planned = moe_calloc(n, sizeof *r->planned, "servers", e);
+	r->current = moe_calloc(n, sizeof *r->current, "servers", e);
 	r->has = moe_calloc(experts, 1, "list of experts", e);
 	r->taken = moe_calloc(wide / DISPATCH_SET_BITS + 1, sizeof *r->taken, "servers", e);
-	if (!r->links || !r->items || !r->holds || !r->choice || !r->planned || !r->has || !r->taken)
+	if (!r->links || !r->items || !r->holds || !r->choice || !r->planned || !r->current || !r->has || !r->taken)
 		return MOE_E_NOMEM;
 	if (!rc)
 		rc = dispatch_lists_new(r->terms.max_rows, wire_top_k(m), &r->lists, e);
@@ -125,6 +126,7 @@ void remote_close(struct moe_experts *x)
 	free(r->holds);
 	free(r->choice);
 	free(r->planned);
+	free(r->current);
 	free(r->has);
 	free(r->taken);
 	free(r);

@@ -81,6 +81,8 @@ struct remote {
 	struct holders holders;
 	const struct holdings **holds; /* [room] to work in */
 	bool dirty;              /* holders is out of date */
+	bool mixed;              /* some hold another epoch than that in use */
+	int32_t *current;        /* [room] to work in: those of the holders of an expert that have it in the epoch in use */
 	struct choose_server *choice; /* [room] to work in */
 	int *planned;            /* [room] to work in: the ask for this link that is being planned, -1 */
 	uint8_t *has;            /* [n_layers * max_experts] to work in */

@@ -62,6 +62,7 @@ void epoch_choose(struct remote *r)
 
 	while (next_newest(r, most, &epoch)) {
 		if (fleet_covers(r, &epoch, &missing)) {
+			r->dirty = r->dirty || r->terms.identity.epoch != epoch;
 			r->terms.identity.epoch = epoch;
 			break;
 		}

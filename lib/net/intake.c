@@ -22,8 +22,12 @@ void find_holders(struct remote *r)
 {
 	if (!r->dirty)
 		return;
-	for (int i = 0; i < r->n; i++)
+	r->mixed = false;
+	for (int i = 0; i < r->n; i++) {
 		r->holds[i] = r->links[i].socket ? &r->links[i].holds : NULL;
+		for (int j = 0; j < HOLDINGS && r->holds[i]; j++)
+			r->mixed |= r->holds[i]->v[j].there && r->holds[i]->v[j].epoch != r->terms.identity.epoch;
+	}
 	r->dirty = holders_find(&r->holders, r->holds, r->n, NULL) != 0;
 }
 
@@ -95,16 +99,21 @@ static void take_reply(struct remote *r, int i, struct message *m, const struct 
 	ask_answered(r, f, a, m, &got);
 }
 
-/* It does not know what the client believes of it: this run of it, an epoch, an expert. */
+/* It does not know what the client believes of it: this run of it, an epoch, an expert.  What else it holds, it may be asked for
+ * meanwhile. */
 static void greet_again(struct remote *r, int i, const struct ask *a)
 {
 	struct link *l = &r->links[i];
 
 	if (a)
 		holdings_forget(&l->holds, a->epoch);
-	if (l->state == LINK_READY)
-		l->state = LINK_DOWN;
 	r->dirty = true;
+	if (l->state != LINK_READY)
+		return;
+	l->state = LINK_DOWN;
+	link_greet(l, &r->terms);
+	if (holdings_newest(&l->holds))
+		l->state = LINK_READY;
 }
 
 /* It speaks of no request: of our HELLO, then.  One that takes nobody in for now is asked again later. */
@@ -172,6 +181,8 @@ static void take_error(struct remote *r, int i, const struct message *m, const s
 		r->links[i].draining = true;
 	if (a)
 		refused(r, i, f, a, &got);
+	if (got.flags & WIRE_HELLO_AGAIN)
+		ask_newcomer(r, i); /* in another epoch it may have the same experts */
 }
 
 /* One that nobody asked for says that what the server holds has changed; a server that was refused stays so until it
@@ -219,6 +230,7 @@ static void take_pong(struct remote *r, int i, const struct message *m, const st
 	if (l->state != LINK_READY)
 		return;
 	if (s.instance != l->welcome.instance) {
+		holdings_clear(&l->holds);
 		greet_again(r, i, NULL);
 		return;
 	}
