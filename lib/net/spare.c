@@ -42,7 +42,7 @@ static bool send_take(struct remote *r, struct link *l, uint32_t n)
 	if (!message_add(&m, header, wire_put_take(TAKE_ID, h ? h->epoch : r->terms.identity.epoch, n, header), NULL, NULL) &&
 	    !message_add(&m, NULL, wire_held_bytes(n), &list, NULL)) {
 		wire_put_held(r->terms.model, r->has, list);
-		return message_send(l->socket, &m, NULL);
+		return link_send(l, &m);
 	}
 	message_drop(&m);
 	return false;
