@@ -168,11 +168,10 @@ void answer_received(struct moe_server *s, struct pending *p)
 	s->bytes_in += message_bytes(&p->m);
 	s->shm_bytes_in += p->m.lane ? message_bytes(&p->m) : 0;
 	if (cut_off(s, p)) {
-		s->refused++;
-		moe_fail(&e, MOE_E_PEER, "this client's key is not on the server's list any more");
+		server_watch_refused(s, moe_fail(&e, MOE_E_PEER, "this client's key is not on the server's list any more"));
 		send_error(s, p, 0, 0, &e); /* of no request: it ends the connection on the client's side */
 	} else if (receive(s, p, &head, &stale, &e)) {
-		s->refused++;
+		server_watch_refused(s, e.code);
 		/* Which request was damaged cannot be said: the client takes all for lost. */
 		if (e.code == MOE_E_SUM && !head.kind)
 			send_error(s, p, 0, WIRE_HELLO_AGAIN, &e);
@@ -309,6 +308,8 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 		recent_add(&s->queue_times, a.queue_ns);
 		recent_add(&s->compute_times, a.compute_ns);
 		queue_measure(&s->queue, a.compute_ns, q->pairs);
+		moe_observe(s->watch.queue_seconds, (double)a.queue_ns * 1e-9);
+		moe_observe(s->watch.compute_seconds, (double)a.compute_ns * 1e-9);
 		answer_send(s, &m, &p->from);
 	}
 	message_drop(&m);
@@ -317,7 +318,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 
 void answer_refuse(struct moe_server *s, struct pending *p, uint32_t flags, const struct moe_err *why)
 {
-	s->refused++;
+	server_watch_refused(s, why->code);
 	send_error(s, p, p->q.id, flags, why);
 	queue_remove(&s->queue, p);
 }

@@ -90,6 +90,7 @@ int moe_server_new(const struct moe_server_config *c, struct moe_server **out, s
 		return rc;
 	}
 	s->holds.v[s->holds.n++] = c->hold; /* ours from here on */
+	server_watch_open(s);
 	*out = s;
 	return 0;
 }
@@ -257,6 +258,7 @@ int moe_server_run(struct moe_server *s, struct moe_err *e)
 		if (told)
 			return drain(s, e);
 		lanes_receive(s);
+		moe_gauge(s->watch.depth, s->queue.length);
 		p = queue_next(&s->queue);
 		if (p)
 			answer_request(s, p);

@@ -195,7 +195,7 @@ void lanes_receive(struct moe_server *s)
 		for (int n = 0; lane && lane->open && n < RING_SLOTS && (slot = ring_asked(&lane->ring)) >= 0; n++) {
 			s->lanes.asked[i] = moe_now_ns();
 			if (!take(s, lane, slot)) {
-				s->refused++;
+				server_watch_refused(s, MOE_E_PEER);
 				end(s, i);
 				break;
 			}

@@ -50,6 +50,7 @@ int welcome_answer(struct moe_server *s, const struct wire_frame *frames, int n,
 
 void welcome_all(struct moe_server *s)
 {
+	server_watch_holds(s);
 	for (int i = 0; i < s->peers.n; i++)
 		welcome_send(s, holds_newest(s), &s->peers.v[i].id, NULL);
 }

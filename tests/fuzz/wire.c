@@ -45,6 +45,25 @@ static void check_request(const struct wire_request *r)
 	(void)sum;
 }
 
+static void decode_health(struct wire_frame *f, int n)
+{
+	uint8_t want[sizeof has];
+	struct wire_ping ping;
+	struct moe_status status;
+	uint64_t id, epoch;
+
+	if (wire_get_ping(f, n, &ping, NULL) == 0)
+		demand(n == 1 && !(ping.flags & ~WIRE_WATCHER));
+	if (wire_get_pong(f, n, &id, &status, NULL) == 0) {
+		demand(n == 1 && strlen(status.identity.fingerprint) == 32 && strlen(status.trouble) < sizeof status.trouble);
+		demand(strlen(status.identity.numerics_text) < MOE_NUMERICS_TEXT && !status.at && !status.code);
+	}
+	if (wire_get_take(f, n, &model, &id, &epoch, want, NULL) == 0)
+		demand(f[1].size % 8 == 0);
+	if (n)
+		wire_request_epoch(&f[0]);
+}
+
 static void decode(struct wire_frame *f, int n)
 {
 	uint8_t list[sizeof has];
@@ -59,15 +78,18 @@ static void decode(struct wire_frame *f, int n)
 	if (wire_check_seal(f, n, &sealed, &e))
 		demand(sealed);
 	if (wire_head(f, n, &head, &e) == 0)
-		demand(head.kind >= WIRE_HELLO && head.kind <= WIRE_ERROR);
+		demand(head.kind >= WIRE_HELLO && head.kind <= WIRE_TAKE);
 	if (wire_get_hello(f, n, &hello, &e) == 0) {
-		demand(strlen(hello.identity.fingerprint) == 32);
+		demand(strlen(hello.identity.fingerprint) == 32 && !(hello.flags & ~(uint32_t)(WIRE_DRAINING | WIRE_SPARE)));
 		demand(strlen(hello.identity.numerics_text) < MOE_NUMERICS_TEXT);
 		if (n == 2)
 			wire_get_held(&f[1], hello.held, &model, list, &e);
 	}
-	if (wire_get_request(f, n, &limits, &request, &stale, &e) == 0)
+	if (wire_get_request(f, n, &limits, &request, &stale, &e) == 0) {
 		check_request(&request);
+		demand(wire_request_held(&request, &model, has));
+	}
+	decode_health(f, n);
 	if (wire_get_reply(f, n, &reply, &e) == 0)
 		demand(f[1].size == (size_t)reply.rows * reply.width * states_bytes(reply.type));
 	if (wire_get_error(f, n, &error, &e) == 0)

@@ -111,12 +111,63 @@ static void percentiles_are_of_the_last_requests(void **state)
 	assert_true(r.p50 == 7 && r.p99 == 7);
 }
 
+static bool says(const struct moe_watch *w, const char *line)
+{
+	struct moe_buf text = MOE_BUF_INIT;
+	bool there;
+
+	assert_int_equal(moe_watch_text((struct moe_watch *)w, &text, NULL), 0);
+	there = strstr(text.data, line) != NULL;
+	moe_buf_free(&text);
+	return there;
+}
+
+static void what_is_watched_is_counted(void **state)
+{
+	const struct here *h = *state;
+	struct moe_watch *watch = moe_watch_new(NULL, NULL);
+	struct moe_identity id = identity();
+	struct moe_server_config c;
+	struct wire_error error;
+	struct wire_request q;
+	struct moe_status status;
+	struct served s;
+	struct raw a;
+	char bind[64];
+
+	assert_non_null(watch);
+	served_make(h, &s, 0, 1, &id);
+	c = s.server->c;
+	moe_server_free(s.server);
+	snprintf(bind, sizeof bind, "ipc://%s/0", h->dir);
+	c.bind = bind;
+	c.watch = watch;
+	assert_int_equal(moe_server_new(&c, &s.server, NULL), 0);
+	served_run(&s);
+	raw_open(h, &a);
+	q = good(h, s.server->instance, 1);
+	raw_request(&a, &q);
+	assert_int_equal(raw_answer(&a, 1, &error), 0);
+	q.epoch = 9;
+	raw_request(&a, &q);
+	assert_int_equal(raw_answer(&a, 1, &error), MOE_E_PEER);
+	raw_status(&a, 1, &status);
+	assert_true(says(watch, "\nmoe_serve_refused_total{code=\"peer\"} 1\n"));
+	assert_true(says(watch, "\nmoe_serve_queue_seconds_count 1\n") && says(watch, "\nmoe_serve_compute_seconds_count 1\n"));
+	assert_true(says(watch, "\nmoe_serve_epoch 1\n") && says(watch, "\nmoe_serve_queue_depth 0\n"));
+	assert_true(says(watch, "\nmoe_serve_held_experts ") && !says(watch, "\nmoe_serve_held_experts 0\n"));
+	raw_close(&a);
+	served_end(&s);
+	moe_watch_free(watch);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_are_asked_side_by_side),
 		cmocka_unit_test(what_is_no_answer_is_said),
 		cmocka_unit_test(percentiles_are_of_the_last_requests),
+		cmocka_unit_test(what_is_watched_is_counted),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -1,72 +1,7 @@
 /* The wire format: what is written is read back, what is malformed is refused. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "net_bent.h"
 
-#include <cmocka.h>
-
-#include "net/wire.h"
-
-/* Three layers, the middle one dense; 6 experts each, 2 per token; width 4. */
-#define WIDE 6
-#define HIDDEN 4
-static struct moe_layer layers[3] = {
-	{.ffn = {.kind = MOE_FFN_MOE, .experts = WIDE, .gate = {.top_k = 2}}},
-	{.ffn = {.kind = MOE_FFN_DENSE}},
-	{.ffn = {.kind = MOE_FFN_MOE, .experts = 5, .gate = {.top_k = 2}}},
-};
-static const struct moe_model model = {.hidden = HIDDEN, .n_layers = 3, .layers = layers};
-static uint8_t has[3 * WIDE] = {1, 1, 0, 1, 0, 0, /**/ 0, 0, 0, 0, 0, 0, /**/ 0, 0, 1, 0, 1, 0};
 static const struct wire_limits limits = {.model = &model, .has = has, .max_rows = 8, .epoch = 7, .instance = 99};
-
-static const struct moe_identity identity = {
-	.fingerprint = "0123456789abcdef0123456789abcdef", .epoch = 7, .numerics = 0x1122334455667788u,
-	.numerics_text = "sum2 a=f32 kv=f32 wire=f32 cpu",
-};
-
-/* A message as the tests bend it: frames of their own, on the heap so that a sanitizer sees every overrun. */
-struct bent {
-	unsigned char *data[WIRE_MAX_FRAMES];
-	struct wire_frame f[WIRE_MAX_FRAMES];
-	int n;
-};
-
-static void add(struct bent *b, const void *data, size_t n)
-{
-	b->data[b->n] = malloc(n ? n : 1);
-	assert_non_null(b->data[b->n]);
-	memcpy(b->data[b->n], data, n);
-	b->f[b->n] = (struct wire_frame){b->data[b->n], n};
-	b->n++;
-}
-
-static void drop(struct bent *b)
-{
-	for (int i = 0; i < b->n; i++)
-		free(b->data[i]);
-	b->n = 0;
-}
-
-/* Cut or stretch (with zeros) a frame. */
-static void resize(struct bent *b, int i, size_t n)
-{
-	unsigned char *more = calloc(n ? n : 1, 1);
-
-	assert_non_null(more);
-	memcpy(more, b->data[i], n < b->f[i].size ? n : b->f[i].size);
-	free(b->data[i]);
-	b->data[i] = more;
-	b->f[i] = (struct wire_frame){more, n};
-}
-
-static void set(struct bent *b, int i, size_t at, uint64_t v, size_t bytes)
-{
-	for (size_t j = 0; j < bytes; j++)
-		b->data[i][at + j] = (unsigned char)(v >> 8 * j);
-}
 
 /* 3 rows, 4 pairs of layer 0. */
 static const uint32_t experts[] = {0, 1, 1, 3}, rows[] = {2, 0, 1, 0};
@@ -95,7 +30,7 @@ static void hello_round_trip(void **state)
 {
 	struct wire_hello in = {
 		.version_min = 1, .version_max = 3, .identity = identity, .hidden = HIDDEN, .layers = 3, .max_rows = 512, .rank = 2,
-		.credits = 16, .instance = 99, .max_bytes = 1 << 20, .held = 5,
+		.credits = 16, .instance = 99, .max_bytes = 1 << 20, .held = 5, .flags = WIRE_DRAINING | WIRE_SPARE,
 	}, out;
 	unsigned char header[WIRE_HEADER_MAX];
 	struct bent b = {.n = 0};
@@ -116,6 +51,7 @@ static void hello_round_trip(void **state)
 	assert_true(out.identity.epoch == 7 && out.identity.numerics == identity.numerics);
 	assert_true(out.hidden == HIDDEN && out.layers == 3 && out.max_rows == 512 && out.rank == 2 && out.credits == 16);
 	assert_true(out.instance == 99 && out.max_bytes == 1 << 20 && out.held == 5);
+	assert_int_equal(out.flags, WIRE_DRAINING | WIRE_SPARE);
 	assert_int_equal(wire_get_held(&b.f[1], out.held, &model, back, NULL), 0);
 	assert_memory_equal(back, has, sizeof has);
 	drop(&b);
@@ -123,6 +59,7 @@ static void hello_round_trip(void **state)
 
 static void request_round_trip(void **state)
 {
+	static const uint8_t without_3[sizeof has] = {1, 1, 1, 0, 1, 1};
 	struct wire_request out;
 	struct bent b;
 	bool stale;
@@ -133,6 +70,9 @@ static void request_round_trip(void **state)
 	assert_false(stale);
 	assert_true(out.id == 41 && out.epoch == 7 && out.trace == 5 && out.remaining_ns == 1000);
 	assert_true(out.layer == 0 && out.rows == 3 && out.width == HIDDEN && out.pairs == 4 && out.priority == -3);
+	assert_true(wire_request_epoch(&b.f[0]) == 7);
+	assert_true(wire_request_held(&out, &model, has));
+	assert_false(wire_request_held(&out, &model, without_3));
 	assert_memory_equal(out.expert, experts, sizeof experts);
 	assert_memory_equal(out.row, rows, sizeof rows);
 	assert_memory_equal(out.weight, weights, sizeof weights);
