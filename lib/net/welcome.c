@@ -33,6 +33,7 @@ int welcome_send(struct moe_server *s, const struct moe_hold *hold, const struct
 int welcome_answer(struct moe_server *s, const struct wire_frame *frames, int n, const struct peer *from, struct moe_err *e)
 {
 	const struct moe_hold *newest = holds_newest(s), *asked;
+	const struct known *k;
 	struct wire_hello hello;
 	int rc = wire_get_hello(frames, n, &hello, e);
 
@@ -40,7 +41,8 @@ int welcome_answer(struct moe_server *s, const struct wire_frame *frames, int n,
 		return rc;
 	if (s->draining)
 		return moe_fail(e, MOE_E_CANCELLED, "the server is stopping");
-	if (!peers_find(&s->peers, from) && memory_refuse(s, "nobody new is let in", e))
+	k = peers_find(&s->peers, from);
+	if (!(k && k->epoch) && memory_refuse(s, "nobody new is let in", e))
 		return MOE_E_BUSY;
 	peers_hear(&s->peers, from, moe_now_ns())->epoch = hello.identity.epoch;
 	asked = holds_of(s, hello.identity.epoch);
