@@ -14,7 +14,7 @@ options() {
 		gsub(/[][,"|]/, " ")
 		for (i = 1; i <= NF; i++) {
 			if ($i ~ /(^|\/)moe-(serve|route|shard)$/) { tool = $i; sub(/.*\//, "", tool) }
-			else if ($i ~ /^(rsync|srun|mpirun|systemctl|kubectl|scontrol|cat)$/) tool = ""
+			else if ($i ~ /^(rsync|srun|sbatch|scancel|mpirun|systemctl|kubectl|scontrol|cat)$/) tool = ""
 			else if (tool && $i ~ /^(MOE_OPTIONS=)?--[a-z][a-z-]*/) { sub(/^MOE_OPTIONS=/, "", $i); sub(/=.*/, "", $i); print tool, $i }
 		}
 	}' | sort -u
