@@ -44,6 +44,13 @@ runs 2 "no endpoint" moe-serve status --connect nowhere
 refuses "no such hosts file" "none: No such file" moe-serve status --hosts "$work/none" --timeout 0.1
 serve_stop
 ok $? "the end"
+serve_start "$work/shards" --rate 0.01
+ok $? "servers that take a message in 100 seconds"
+runs 1 "are asked for more" moe-route --hosts "$hosts" -p "a b c" -n 8 --timeout 20 "$work/shards"
+grep -q "over its rate of 0.01 messages a second" "$work/out" "$work/err"
+ok $? "and say so"
+serve_stop
+
 mkdir "$work/in" && cd "$work/in" && cp -r "$work/shards" status
 refuses "a folder of that name is given with its path" "status: none of its servers" moe-serve status ./status
 

@@ -29,6 +29,7 @@ static const struct moe_opt table[] = {
 	{"weights", 0, MOE_OPT_STR, &opt.weights, "HOW", "before it is ready: read, lock, copy them, or only map (read)", 0, 0},
 	{"verify", 0, MOE_OPT_FLAG, &opt.verify, NULL, "compare the experts' file with its checksums first", 0, 0},
 	{"max-rows", 0, MOE_OPT_INT, &opt.max_rows, "N", "most rows of a message (1024)", 1, 65536},
+	{"rate", 0, MOE_OPT_NUM, &opt.rate, "N", "most messages a second of one client (any number)", 0.001, 1e9},
 	{"no-shm", 0, MOE_OPT_FLAG, &opt.no_shm, NULL, "share no memory with clients on this host", 0, 0},
 	{"busy-poll", 0, MOE_OPT_INT, &opt.busy_poll, "US", "look for requests in shared memory so long before sleeping (20)", 0, 1000000},
 	{NULL, 0, MOE_OPT_FLAG, NULL, NULL, NULL, 0, 0},

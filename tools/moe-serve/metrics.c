@@ -46,7 +46,6 @@ static void look(void *ctx)
 	moe_count_to(m->requests, s.batches);
 	moe_count_to(m->rows, s.rows);
 	moe_count_to(m->pairs, s.pairs);
-	moe_count_to(m->refused, s.refused);
 	moe_count_to(m->shed, s.shed);
 	moe_count_to(m->received, s.bytes_in);
 	moe_count_to(m->sent, s.bytes_out);
@@ -59,7 +58,6 @@ int metrics_of(struct metrics *m, struct moe_server *server, struct moe_err *e)
 	m->requests = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_requests_total", "Messages answered.");
 	m->rows = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_rows_total", "Rows of these.");
 	m->pairs = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_pairs_total", "Pairs of row and expert of these.");
-	m->refused = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_refused_total", "Messages answered with an error.");
 	m->shed = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_shed_total", "Messages that gave way to others, or could not be done in time.");
 	m->received = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_received_bytes_total", "Bytes of messages that came.");
 	m->sent = moe_watch_one(m->watch, MOE_COUNTER, "moe_serve_sent_bytes_total", "Bytes of messages that went.");

@@ -12,7 +12,7 @@ struct metrics {
 	struct moe_watch *watch;     /* NULL: nobody watches */
 	struct moe_http *http;
 	struct moe_server *server;   /* once it is open */
-	struct moe_series *requests, *rows, *pairs, *refused, *shed, *received, *sent, *clients;
+	struct moe_series *requests, *rows, *pairs, *shed, *received, *sent, *clients;
 	const char *_Atomic trouble; /* why it cannot serve now, a constant; NULL: it can */
 };
 

@@ -159,7 +159,7 @@ static int open_server(struct one *o, struct moe_err *e)
 	char *bind = plan_endpoint(p, o->rank, e);
 	struct moe_server_config c = {
 		.bind = bind, .advertise = p->o.advertise, .keys = p->keys, .rank = o->rank, .model = &p->source->model, .identity = p->identity,
-		.hold = {.epoch = p->identity.epoch, .has = o->has, .experts = o->local}, .max_rows = (int)p->o.max_rows, .credits = CREDITS,
+		.hold = {.epoch = p->identity.epoch, .has = o->has, .experts = o->local}, .max_rows = (int)p->o.max_rows, .credits = CREDITS, .rate = p->o.rate,
 		.no_shm = p->o.no_shm, .busy_poll = (int)p->o.busy_poll, .alive = p->watchdog > 0 ? alive : NULL,
 		.alive_every = p->watchdog / 4, .ctx = o, .watch = o->metrics.watch,
 	};

@@ -23,6 +23,7 @@ struct options {
 	int64_t busy_poll;           /* microseconds */
 	int64_t threads;             /* 0: cores divided by the servers of this host, or node */
 	int64_t max_rows;
+	double rate;                 /* messages a second of one client; 0: any */
 };
 
 /* What will be done. */
