@@ -181,6 +181,13 @@ bool key_list_has(const struct key_list *l, const unsigned char key[KEY_BYTES])
 
 /* ---- reading ---- */
 
+/* What systemd (credentials) and Kubernetes (secrets) hand over is root's, and ours to read by its group or an access list, which shows as
+ * the group's bits. */
+static bool handed_over(const struct stat *st, mode_t others)
+{
+	return st->st_uid == 0 && geteuid() != 0 && (st->st_mode & others) == S_IRGRP;
+}
+
 /* Nobody but us (and the system's administrator) may do with the file what the bits of `others` say. */
 static int check_file(int fd, const char *path, mode_t others, struct moe_err *e)
 {
@@ -192,7 +199,7 @@ static int check_file(int fd, const char *path, mode_t others, struct moe_err *e
 		return moe_fail(e, MOE_E_INPUT, "%s: %s", path, S_ISDIR(st.st_mode) ? "a folder" : "not a regular file");
 	if (st.st_uid != geteuid() && st.st_uid != 0)
 		return moe_fail(e, MOE_E_INPUT, "%s: belongs to another user", path);
-	if (st.st_mode & others)
+	if ((st.st_mode & others) && !handed_over(&st, others))
 		return moe_fail(e, MOE_E_INPUT, "%s: mode %04o lets others %s it (chmod %s %s)", path, (unsigned)(st.st_mode & 07777),
 		                others & 044 ? "read" : "write to", others & 044 ? "600" : "go-w", path);
 	return 0;

@@ -5,7 +5,7 @@ cd "$top" || exit 1
 
 # Options of each tool, and of all.
 for t in moe-serve moe-route moe-shard; do
-	"$t" --help | grep -o -- '--[a-z][a-z-]*' | sort -u >"$work/$t"
+	{ "$t" --help; [ $t != moe-serve ] || moe-serve status --help; } | grep -o -- '--[a-z][a-z-]*' | sort -u >"$work/$t"
 done
 
 # options FILE: TOOL and OPTION of every command of ours in it that is not a comment.  In a manifest the command comes before its args.

@@ -83,8 +83,10 @@ for i in 1 2 3; do
 	echo "{\"id\": $i, \"prompt\": \"In the beginning $i\", \"max_tokens\": 12}"
 done >requests
 moe-route shards <requests >whole 2>/dev/null
-MOE_OPTIONS="--insecure --threads 1"
-MOE_ROUTE_OPTIONS="--threads 1 --timeout 60"
+moe-serve keygen server.key >/dev/null
+moe-serve keygen client.key >authorized
+MOE_OPTIONS="--server-key $work/server.key --authorized-keys $work/authorized --threads 1"
+MOE_ROUTE_OPTIONS="--client-key $work/client.key --threads 1 --timeout 60"
 export MOE_OPTIONS MOE_ROUTE_OPTIONS
 job=$top/share/slurm/moe.sbatch
 
@@ -166,7 +168,7 @@ srun --nodes=1 --ntasks=2 --ntasks-per-node=2 moe-serve --rank env --bind "tcp:/
 step=$!
 id=two
 echo "127.0.0.1 slots=2 port=$((port + 40))" >hosts
-moe-route --hosts hosts $MOE_ROUTE_OPTIONS shards <requests >answers 2>err
+moe-route --hosts hosts $MOE_ROUTE_OPTIONS --server-key server.key.pub shards <requests >answers 2>err
 same "srun alone: two tasks of one node at consecutive ports" whole answers
 kill -TERM $step
 wait $step

@@ -24,13 +24,18 @@ inside() {
 		field "$1" | grep -Eq -- "$2"
 	}
 	route() {
-		moe-route --hosts "$1" --timeout 60 -p "In the beginning" -n 8 /srv/moe/shards
+		moe-route --hosts "$1" --client-key /etc/moe-tools/client.key --timeout 60 -p "In the beginning" -n 8 /srv/moe/shards
 	}
 
 	runs 0 "systemd checks the units" systemd-analyze verify --man=no moe-serve.service moe-serve@1.service
 	moe-route -p "In the beginning" -n 8 /srv/moe/shards >"$work/whole" 2>/dev/null
+	runs 1 "without keys nothing is started" systemctl start $unit
+	systemctl stop $unit
+	moe-serve keygen /etc/moe-tools/server.key >/dev/null
+	moe-serve keygen /etc/moe-tools/client.key >/etc/moe-tools/authorized-keys
 	cat >/etc/moe-tools/moe-serve.conf <<-X
-		MOE_OPTIONS=--bind tcp://127.0.0.1:6000 --insecure --weights lock --threads 1
+		MOE_BIND=tcp://127.0.0.1:6000
+		MOE_OPTIONS=--weights lock --threads 1
 	X
 	runs 0 "started: systemctl waits until all servers are ready" systemctl start $unit
 	systemctl status --no-pager $unit | sed 's/^/# /'
@@ -40,6 +45,9 @@ inside() {
 	X
 	[ "$(ps -o user= -p "$(field MainPID)")" = moe ] && ! getent -s files passwd moe >/dev/null
 	ok $? "the user is made up while it runs"
+	has "the ready file has the public key" '^tcp://127.0.0.1:6000 key=' /run/moe-serve/hosts
+	runs 0 "moe-serve status: all is well" moe-serve status --hosts /run/moe-serve/hosts --client-key /etc/moe-tools/client.key
+	sed 's/^/# /' "$work/out"
 	runs 0 "its ready file is where others read it" route /run/moe-serve/hosts
 	same "the same answer as without servers" "$work/whole" "$work/out"
 	has "WatchdogSec is heard" '^1min$' /dev/stdin <<-X
@@ -70,15 +78,15 @@ inside() {
 	ok $? "and its folder is gone"
 
 	# ---- wrong usage does not come back
-	echo 'MOE_OPTIONS=--nonsense' >/etc/moe-tools/moe-serve.conf
+	printf 'MOE_BIND=tcp://127.0.0.1:6000\nMOE_OPTIONS=--nonsense\n' >/etc/moe-tools/moe-serve.conf
 	runs 1 "wrong usage does not start" systemctl start $unit
 	[ "$(field NRestarts)" = 0 ] && [ "$(field ExecMainStatus)" = 2 ]
 	ok $? "and is not tried again"
 
 	# ---- one rank each
-	echo 'MOE_OPTIONS=--insecure --threads 1' >/etc/moe-tools/moe-serve.conf
+	echo 'MOE_OPTIONS=--threads 1' >/etc/moe-tools/moe-serve.conf
 	for r in 0 1; do
-		echo "MOE_OPTIONS=--insecure --threads 1 --bind tcp://127.0.0.1:601$r" >/etc/moe-tools/moe-serve@$r.conf
+		echo "MOE_BIND=tcp://127.0.0.1:601$r" >/etc/moe-tools/moe-serve@$r.conf
 	done
 	runs 0 "two instances" systemctl start moe-serve@0 moe-serve@1
 	cat /run/moe-serve-0/hosts /run/moe-serve-1/hosts >"$work/hosts"
