@@ -46,7 +46,7 @@ serve_stop
 ok $? "the end"
 serve_start "$work/shards" --rate 0.01
 ok $? "servers that take a message in 100 seconds"
-runs 1 "are asked for more" moe-route --hosts "$hosts" -p "a b c" -n 8 --timeout 20 "$work/shards"
+runs 1 "are asked for more" moe-route --hosts "$hosts" -p "a b c" -n 8 --timeout 2 "$work/shards"
 grep -q "over its rate of 0.01 messages a second" "$work/out" "$work/err"
 ok $? "and say so"
 serve_stop
