@@ -21,9 +21,11 @@ static double most(const struct moe_server *s)
 	return s->c.memory_pressure > 0 ? s->c.memory_pressure : PRESSURE;
 }
 
+/* Pages of mapped files do not count: the system takes them back when it needs them. */
 static bool is_pressed(struct moe_server *s, uint64_t *own)
 {
-	s->memory.used = moe_memory_used(own);
+	moe_memory_used(own);
+	s->memory.used = *own + lanes_mapped(s);
 	return (double)s->memory.used > most(s) * (double)s->memory.limit;
 }
 
@@ -43,7 +45,7 @@ int memory_refuse(const struct moe_server *s, const char *what, struct moe_err *
 
 	if (!s->memory.pressed)
 		return 0;
-	return moe_fail(e, MOE_E_BUSY, "%s: %s of %s memory are in use, more than %g %%", what, moe_size_text((double)s->memory.used, used),
+	return moe_fail(e, MOE_E_BUSY, "%s: %s of %s memory are in use, which is more than %g %%", what, moe_size_text((double)s->memory.used, used),
 	                moe_size_text((double)s->memory.limit, limit), 100 * most(s));
 }
 

@@ -238,7 +238,7 @@ struct moe_server_config {
 	int busy_poll;               /* microseconds; 0: sleep at once */
 	double offer_timeout;        /* seconds that clients have to use an offer */
 	double memory_pressure;      /* share of the memory that there is (cgroup or host) above which nobody new is let in and nothing new
-	                              * is taken; 0: 0.85 */
+	                              * is taken; mapped files do not count; 0: 0.85 */
 	/* It stands by: load these experts too, [n_layers * max_experts], and offer them in the same epoch.  Called by the server's
 	 * thread, must not wait; NULL: it does not stand by.  An error is told to who asked. */
 	int (*take)(void *ctx, const uint8_t *want, struct moe_err *e);

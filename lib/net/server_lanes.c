@@ -203,6 +203,16 @@ void lanes_receive(struct moe_server *s)
 	}
 }
 
+size_t lanes_mapped(const struct moe_server *s)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < LANES; i++)
+		if (s->lanes.v[i] && s->lanes.v[i]->open)
+			n += s->lanes.v[i]->bytes;
+	return n;
+}
+
 struct bucket *lanes_bucket(struct moe_server *s, const struct lane *lane)
 {
 	int i = 0;

@@ -33,6 +33,8 @@ void lanes_attend(struct moe_server *s, const zmq_pollitem_t *items);
 /* Take all requests that are there. */
 void lanes_receive(struct moe_server *s);
 
+/* Bytes that they have now. */
+size_t lanes_mapped(const struct moe_server *s);
 /* How many messages its client may still send. */
 struct bucket *lanes_bucket(struct moe_server *s, const struct lane *lane);
 /* Give up those that nobody has asked in for a while, and whose memory is freed by that; how many.  Their clients use ZeroMQ. */
