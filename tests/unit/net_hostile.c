@@ -121,6 +121,32 @@ static void what_is_no_message_ends_the_lane(void **state)
 	served_end(&s);
 }
 
+/* What is to come by ZeroMQ is refused here; without an id there is no answer, and whoever waits for one is ended. */
+static void other_kinds_are_refused(void **state)
+{
+	const struct here *h = *state;
+	struct served s;
+	struct lane *lane;
+
+	served_start(h, &s, 0, 1);
+	lane = raw_lane(h, &s);
+	for (int i = 0; i < 2; i++) {
+		struct wire_ping ping = {.id = i ? 0 : 5, .epoch = 1};
+		unsigned char header[WIRE_HEADER_MAX];
+		struct message m;
+		int slot = ring_claim(&lane->ring);
+
+		assert_true(slot >= 0);
+		message_for_slot(&m, lane, slot);
+		assert_int_equal(message_add(&m, header, wire_put_ping(&ping, header), NULL, NULL), 0);
+		message_send(NULL, &m, NULL);
+		assert_int_equal(await(lane), i ? 0 : WIRE_ERROR);
+	}
+	assert_int_equal(moe_server_stats(s.server).clients, 0);
+	lane_end(lane);
+	served_end(&s);
+}
+
 /* ---- rewriting while it is read ---- */
 
 #define WORDS 256                /* of a box, table included, that are rewritten: sizes, header, lists and rows */
@@ -307,6 +333,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nonsense_is_answered_with_an_error),
 		cmocka_unit_test(what_is_no_message_ends_the_lane),
+		cmocka_unit_test(other_kinds_are_refused),
 		cmocka_unit_test(requests_rewritten_while_they_are_read_harm_nobody_else),
 		cmocka_unit_test(answers_rewritten_while_they_are_read_end_in_an_error_at_worst),
 	};
