@@ -10,6 +10,7 @@ use Getopt::Long qw(:config no_ignore_case);
 use Time::HiRes qw(time);
 use Chaos::Loop;
 use Chaos::Net;
+use Chaos::Keys;
 use Chaos::Fleet;
 use Chaos::Requests;
 use Chaos::Stream;
@@ -28,12 +29,13 @@ usage: chaos.sh [OPTION...]
   --tokens N          most tokens an answer (80)
   --faults A,B,...    of: cut disk flip kill link mute rolling stall stop (all that are possible here)
   --net HOW           netns (the default for root), tcp or ipc
+  --insecure          no keys: flipped bits are noticed by seals, not by encryption
   --settle S          seconds after which a server that clients are connected to again counts (3)
   --allow-last-copy   hurt anybody: error lines count as answers
   --tap               the result as a test's
   --keep              leave the folder with logs
 END
-GetOptions(\%o, 'seed=i', 'minutes=f', 'servers=i', 'replicas=i', 'requests=i', 'tokens=i', 'faults=s', 'net=s', 'settle=f',
+GetOptions(\%o, 'seed=i', 'minutes=f', 'servers=i', 'replicas=i', 'requests=i', 'tokens=i', 'faults=s', 'net=s', 'insecure', 'settle=f',
            'patience=f', 'batch=i', 'model=s', 'allow-last-copy', 'tap', 'keep', 'help') && !@ARGV or print(STDERR $usage), exit 2;
 print($usage), exit 0 if $o{help};
 
@@ -55,6 +57,7 @@ my $relays = $kind ne 'ipc' && grep { /^(flip|cut|stall)$/ } @wanted;
 my $loop = Chaos::Loop->new;
 my $net = Chaos::Net->new($kind, "$dir", $o{servers});
 my $fleet = Chaos::Fleet->new(loop => $loop, net => $net, dir => "$dir", disk => "$dir/disk", relays => $relays,
+                              keys => $o{insecure} || $kind eq 'ipc' ? undef : Chaos::Keys->new("$dir", $o{servers}),
                               map { $_ => $o{$_} } qw(model servers replicas settle));
 my $faults = Chaos::Faults->new(loop => $loop, net => $net, fleet => $fleet, disk => "$dir/disk", last_copy => $o{'allow-last-copy'},
                                 have => {netns => $kind eq 'netns', relay => $relays, tmpfs => $tmpfs}, kinds => \@wanted);
@@ -88,7 +91,8 @@ sub pass {
 	$loop->until(10 * $o{patience}, \&all_done) or die "a client does not end\n";
 }
 
-say_so("chaos.sh --seed $o{seed} --minutes $o{minutes} --servers $o{servers} --replicas $o{replicas} --requests $o{requests} --net $kind");
+say_so("chaos.sh --seed $o{seed} --minutes $o{minutes} --servers $o{servers} --replicas $o{replicas} --requests $o{requests} --net $kind",
+       $fleet->{keys} ? '' : ' --insecure', $o{'allow-last-copy'} ? ' --allow-last-copy' : '');
 say_so("faults: @{$faults->{possible}}", @{$faults->{left_out}} ? "; not possible here: @{$faults->{left_out}}" : '');
 $fleet->start_all;
 my $began = time;

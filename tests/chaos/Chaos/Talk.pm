@@ -28,12 +28,19 @@ sub run {
 		end => sub { $s->_end($text, shift) });
 }
 
+sub _last_words {
+	my $s = shift;
+	open my $in, '<', "$s->{dir}/talk.err" or return '';
+	my @lines = <$in>;
+	return substr($lines[-1] // '', 0, 200) =~ s/\n//r;
+}
+
 sub _end {
 	my ($s, $text, $status) = @_;
 	$s->{pid} = undef;
 	if ($status) {
 		$s->{failed}++;
-		push @{$s->{notes}}, "talk: status $status" unless $s->{forgiving};
+		push @{$s->{notes}}, "talk: status $status, " . $s->_last_words unless $s->{forgiving};
 	} elsif (defined $s->{reference} && $text ne $s->{reference}) {
 		$s->{different}++;
 		push @{$s->{notes}}, 'talk: another text';
