@@ -99,19 +99,28 @@ void fleet_sweep(struct remote *r)
 
 enum start { START_WAIT, START_ALL, START_REFUSED };
 
-static enum start look_at_all(struct remote *r, int *ready, struct moe_err *e)
+/* One that does not fit is refused.  One with which no handshake succeeds is as good as not there: it may be a proxy with nobody behind
+ * it, and the others decide whether it is needed; *out says of the
+ * first such server why; code 0: there is none. */
+static enum start look_at_all(struct remote *r, int *ready, struct moe_err *out)
 {
 	enum start s = START_ALL;
 
 	*ready = 0;
+	out->code = 0;
 	for (int i = 0; i < r->n; i++) {
 		const struct link *l = &r->links[i];
 
 		if (!l->socket || l->gone)
 			continue;
 		if (l->state == LINK_REFUSED) {
-			link_fail(l, e, MOE_E_PEER, l->why.msg);
-			return START_REFUSED;
+			if (!l->shut_out.code) {
+				link_fail(l, out, MOE_E_PEER, l->why.msg);
+				return START_REFUSED;
+			}
+			if (!out->code)
+				link_fail(l, out, MOE_E_PEER, l->why.msg);
+			continue;
 		}
 		if (l->state != LINK_READY || (l->lane && !l->lane->open))
 			s = START_WAIT;
@@ -152,10 +161,11 @@ static int nobody_there(const struct remote *r, double timeout, size_t missing_e
 static int started(struct remote *r, int *ready, uint64_t *since, size_t *missing, struct moe_err *e)
 {
 	int now_ready;
-	enum start s = look_at_all(r, &now_ready, e);
+	struct moe_err out = MOE_ERR_INIT;
+	enum start s = look_at_all(r, &now_ready, &out);
 
 	if (s == START_REFUSED)
-		return e ? e->code : MOE_E_PEER;
+		return moe_fail(e, out.code, "%s", out.msg);
 	if (now_ready != *ready)
 		*since = moe_now_ns();
 	*ready = now_ready;
@@ -163,6 +173,8 @@ static int started(struct remote *r, int *ready, uint64_t *since, size_t *missin
 		return s == START_ALL || moe_now_ns() - *since >= OTHERS_NS ? 0 : MOE_E_BUSY;
 	if (s != START_ALL)
 		return MOE_E_BUSY;
+	if (out.code)
+		return moe_fail(e, out.code, "%s", out.msg);
 	if (!spares_may_come(r))
 		return nobody_holds(r, *missing, e);
 	r->call_spares = true;

@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # A relay with faults: tcp connections to LISTEN are passed on to TO, and what it is told on standard input happens to them.
-#   relay.pl LISTEN_ADDRESS PORT TO_ADDRESS PORT
+#   relay.pl LISTEN_ADDRESS PORT TO_ADDRESS PORT    a PORT of 0 to listen on is any, and is printed
 #   flip     one bit of the next bytes that pass, in either direction, changes
 #   cut      all connections end, in the middle of whatever passes
 #   stall S  nothing passes for S seconds
@@ -19,6 +19,8 @@ my $door = IO::Socket::INET->new(Listen => 64, LocalAddr => $address, LocalPort 
 my (%peer, %waiting, $flip, $stalled);
 my ($readable, $writable) = (IO::Select->new(\*STDIN, $door), IO::Select->new);
 $SIG{PIPE} = 'IGNORE';
+$| = 1;
+print $door->sockport, "\n" unless $port;
 srand($ENV{MOE_CHAOS_SEED} // 0);
 
 sub end {
