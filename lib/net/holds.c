@@ -98,6 +98,8 @@ void moe_server_say(struct moe_server *s, bool loading, const char *trouble)
 	h->loading = loading;
 	snprintf(h->trouble, sizeof h->trouble, "%s", trouble ? trouble : "");
 	pthread_mutex_unlock(&h->lock);
+	moe_gauge(s->watch.loading, loading);
+	moe_gauge(s->watch.trouble, trouble && *trouble);
 }
 
 /* ---- what becomes of an offer ---- */

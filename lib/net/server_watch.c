@@ -13,6 +13,8 @@ void server_watch_open(struct moe_server *s)
 	v->compute_seconds = moe_watch_one(w, MOE_HISTOGRAM, "moe_serve_compute_seconds", "How long they took to compute.");
 	v->held = moe_watch_one(w, MOE_GAUGE, "moe_serve_held_experts", "Experts that it holds, of the newest epoch.");
 	v->epoch = moe_watch_one(w, MOE_GAUGE, "moe_serve_epoch", "The newest epoch that it offers.");
+	v->loading = moe_watch_one(w, MOE_GAUGE, "moe_serve_loading", "1 while experts are loaded beside those that are served.");
+	v->trouble = moe_watch_one(w, MOE_GAUGE, "moe_serve_trouble", "1 after something went wrong, such as loading experts, until it goes right.");
 	server_watch_holds(s);
 }
 

@@ -8,7 +8,7 @@
 struct server_watch {
 	struct moe_metric *refused;
 	struct moe_series *by_code[MOE_E_MISSING + 1]; /* of these, those that were needed so far */
-	struct moe_series *depth, *queue_seconds, *compute_seconds, *held, *epoch;
+	struct moe_series *depth, *queue_seconds, *compute_seconds, *held, *epoch, *loading, *trouble;
 };
 
 struct moe_server;
