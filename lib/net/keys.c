@@ -5,14 +5,20 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "base/mem.h"
+
+/* How long who connects may take to prove that he has a key. */
+#define HANDSHAKE_MS 10000
 
 /* What changes while others look at it. */
 struct lists {
 	pthread_mutex_t lock;
 	struct key_list authorized, servers;
+	_Atomic int bell;            /* eventfd; -1: not made yet */
 };
 
 struct moe_keys {
@@ -29,7 +35,7 @@ static int read_lists(const struct moe_keys *k, struct key_list *authorized, str
 	return rc || !k->server ? rc : key_list_read(k->server, servers, e);
 }
 
-int moe_keys_reload(struct moe_keys *k, struct moe_err *e)
+int keys_read_again(const struct moe_keys *k, struct moe_err *e)
 {
 	struct key_list authorized = {.v = NULL}, servers = {.v = NULL}, old;
 	int rc = read_lists(k, &authorized, &servers, e);
@@ -49,6 +55,35 @@ int moe_keys_reload(struct moe_keys *k, struct moe_err *e)
 	return rc;
 }
 
+int moe_keys_reload(struct moe_keys *k, struct moe_err *e)
+{
+	return keys_read_again(k, e);
+}
+
+int keys_bell(const struct moe_keys *k, struct moe_err *e)
+{
+	int bell;
+
+	pthread_mutex_lock(&k->lists->lock);
+	if (k->lists->bell < 0)
+		k->lists->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	bell = k->lists->bell;
+	if (bell < 0)
+		moe_fail_errno(e, "eventfd");
+	pthread_mutex_unlock(&k->lists->lock);
+	return bell;
+}
+
+void moe_keys_look(struct moe_keys *k)
+{
+	uint64_t one = 1;
+	int before = errno;
+	ssize_t n = write(k->lists->bell, &one, sizeof one);
+
+	(void)n; /* full means that it rings already; no bell, that no server uses them yet */
+	errno = before;
+}
+
 static int set_up(struct moe_keys *k, const struct moe_keys_config *c, struct moe_err *e)
 {
 	int rc;
@@ -59,6 +94,7 @@ static int set_up(struct moe_keys *k, const struct moe_keys_config *c, struct mo
 	if (!k->lists)
 		return MOE_E_NOMEM;
 	pthread_mutex_init(&k->lists->lock, NULL);
+	k->lists->bell = -1;
 	k->authorized = c->authorized ? moe_strdup(c->authorized, e) : NULL;
 	k->server = c->server ? moe_strdup(c->server, e) : NULL;
 	if ((c->authorized && !k->authorized) || (c->server && !k->server))
@@ -90,6 +126,8 @@ void moe_keys_free(struct moe_keys *k)
 		key_list_free(&k->lists->authorized);
 		key_list_free(&k->lists->servers);
 		pthread_mutex_destroy(&k->lists->lock);
+		if (k->lists->bell >= 0)
+			close(k->lists->bell);
 	}
 	explicit_bzero(&k->own, sizeof k->own);
 	free(k->lists);
@@ -148,11 +186,12 @@ static int set_own(void *socket, const struct moe_keys *k, struct moe_err *e)
 int keys_dress_server(void *socket, const struct moe_keys *k, struct moe_err *e)
 {
 	static const char domain[] = "moe";
-	int yes = 1;
+	int yes = 1, patience = HANDSHAKE_MS;
 
 	/* Were there nobody to ask, ZeroMQ would let in who has any key, but name no user, and keys_allow_user takes no such message. */
 	if (zmq_setsockopt(socket, ZMQ_CURVE_SERVER, &yes, sizeof yes) != 0 ||
-	    zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, sizeof domain - 1) != 0)
+	    zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, domain, sizeof domain - 1) != 0 ||
+	    zmq_setsockopt(socket, ZMQ_HANDSHAKE_IVL, &patience, sizeof patience) != 0)
 		return moe_fail(e, MOE_E_IO, "the socket's keys: %s", zmq_strerror(errno));
 	return set_own(socket, k, e);
 }

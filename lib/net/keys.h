@@ -52,10 +52,14 @@ bool keys_allow(const struct moe_keys *k, const unsigned char key[KEY_BYTES]);
 /* Is the user whom ZeroMQ names as a message's sender (keys_zap.c) still on the list?  NULL: it names none. */
 bool keys_allow_user(const struct moe_keys *k, const char *user);
 
+/* Readable when moe_keys_look was called; made for the first server of a process, as a fork would share it.  -1: e filled. */
+int keys_bell(const struct moe_keys *k, struct moe_err *e);
+int keys_read_again(const struct moe_keys *k, struct moe_err *e);
+
 /* ---- keys_zap.c ---- */
 
-/* The thread that ZeroMQ asks who may connect (RFC 27), in the context of a server's socket.  Start it before the socket is bound;
- * it ends with the context, after which it is to be freed. */
+/* The thread that ZeroMQ asks who may connect (RFC 27), in the context of a server's socket; it also reads the list when moe_keys_look
+ * says so.  Start it before the socket is bound; it ends with the context, after which it is to be freed. */
 struct zap;
 int zap_start(void *ctx, const struct moe_keys *k, struct zap **out, struct moe_err *e);
 void zap_free(struct zap *z);

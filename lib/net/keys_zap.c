@@ -3,11 +3,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zmq.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/team.h"
 #include "net/keys.h"
 
 #define AT "inproc://zeromq.zap.01"
@@ -20,6 +22,7 @@ enum { ZAP_VERSION, ZAP_ID, ZAP_DOMAIN, ZAP_ADDRESS, ZAP_ROUTING_ID, ZAP_MECHANI
 struct zap {
 	const struct moe_keys *keys;
 	void *socket;
+	int bell;
 	pthread_t thread;
 	uint64_t told_ns, untold;
 };
@@ -137,14 +140,36 @@ static bool answer(struct zap *z, struct question *q)
 	       put_text(z, allowed ? user : "", ZMQ_SNDMORE) && put_text(z, "", 0);
 }
 
+static void read_again(struct zap *z)
+{
+	struct moe_err e;
+	uint64_t rings;
+
+	if (read(z->bell, &rings, sizeof rings) != sizeof rings)
+		return;
+	if (keys_read_again(z->keys, &e))
+		moe_log(MOE_WARN, "%s; the keys stay as they were", e.msg);
+	else
+		moe_log(MOE_INFO, "the list of keys was read again");
+}
+
 static void *answer_all(void *arg)
 {
 	struct zap *z = arg;
 	bool go_on = true;
 
 	while (go_on) {
+		zmq_pollitem_t items[] = {{.socket = z->socket, .events = ZMQ_POLLIN}, {.fd = z->bell, .events = ZMQ_POLLIN}};
 		struct question q;
 
+		if (zmq_poll(items, 2, -1) < 0) {
+			go_on = errno == EINTR;
+			continue;
+		}
+		if (items[1].revents)
+			read_again(z);
+		if (!items[0].revents)
+			continue;
 		go_on = take_question(z, &q) && answer(z, &q);
 		drop_question(&q);
 	}
@@ -152,31 +177,36 @@ static void *answer_all(void *arg)
 	return NULL;
 }
 
+/* It is the thread's when it runs. */
+static int open_socket(struct zap *z, void *ctx, struct moe_err *e)
+{
+	z->bell = keys_bell(z->keys, e);
+	if (z->bell < 0)
+		return MOE_E_IO;
+	z->socket = zmq_socket(ctx, ZMQ_REP);
+	if (z->socket && zmq_bind(z->socket, AT) == 0)
+		return 0;
+	return moe_fail(e, MOE_E_IO, "keys: %s", zmq_strerror(errno));
+}
+
 int zap_start(void *ctx, const struct moe_keys *k, struct zap **out, struct moe_err *e)
 {
 	struct zap *z = moe_calloc(1, sizeof *z, "keys", e);
-	int wrong;
+	int rc;
 
 	if (!z)
 		return MOE_E_NOMEM;
 	z->keys = k;
-	z->socket = zmq_socket(ctx, ZMQ_REP);
-	if (!z->socket || zmq_bind(z->socket, AT) != 0) {
-		wrong = moe_fail(e, MOE_E_IO, "keys: %s", zmq_strerror(errno));
-		if (z->socket)
-			zmq_close(z->socket);
-		free(z);
-		return wrong;
+	rc = open_socket(z, ctx, e);
+	rc = rc ? rc : moe_thread_start(answer_all, z, &z->thread, e);
+	if (!rc) {
+		*out = z;
+		return 0;
 	}
-	/* From here on the socket is the thread's. */
-	wrong = pthread_create(&z->thread, NULL, answer_all, z);
-	if (wrong) {
+	if (z->socket)
 		zmq_close(z->socket);
-		free(z);
-		return moe_fail(e, MOE_E_IO, "a thread: %s", strerror(wrong));
-	}
-	*out = z;
-	return 0;
+	free(z);
+	return rc;
 }
 
 void zap_free(struct zap *z)

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/team.h"
 #include "net/members.h"
 
 #define FILE_EVERY 1.0
@@ -313,10 +314,8 @@ static int set_up(struct moe_members *m, const struct moe_members_config *c, str
 	if (!rc && !m->list.n)
 		rc = moe_fail(e, MOE_E_INPUT, "no servers are listed");
 	if (!rc && (m->path || m->name_every)) {
-		int wrong = pthread_create(&m->thread, NULL, look, m);
-
-		m->running = !wrong;
-		rc = wrong ? moe_fail(e, MOE_E_IO, "a thread: %s", strerror(wrong)) : 0;
+		rc = moe_thread_start(look, m, &m->thread, e);
+		m->running = !rc;
 	}
 	return rc;
 }

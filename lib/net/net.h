@@ -33,6 +33,8 @@ int moe_keys_new(const struct moe_keys_config *c, struct moe_keys **out, struct 
 /* Read the lists again, from any thread: who is no longer on it is cut off, and cannot come back; others notice nothing.  A client uses its
  * list for connections to come.  On failure all stays as it was. */
 int moe_keys_reload(struct moe_keys *k, struct moe_err *e);
+/* The same by the thread of a server that uses them, at once, for signal handlers too; what came of it is told to the operator. */
+void moe_keys_look(struct moe_keys *k);
 void moe_keys_free(struct moe_keys *k);
 const char *moe_keys_public(const struct moe_keys *k); /* its own, for others: 64 hexadecimal digits */
 /* Write a new pair: PATH (mode 0600) and PATH.pub, whose line fits into a list.  Neither may be there.  words: a comment, or NULL. */
