@@ -199,4 +199,6 @@ void route_report(const struct route *r)
 	        (unsigned long long)n.bytes_in, (double)n.wait_ns * 1e-9);
 	moe_log(MOE_DEBUG, "of these through shared memory: %llu messages, %llu bytes out, %llu in", (unsigned long long)n.shm_messages,
 	        (unsigned long long)n.shm_bytes_out, (unsigned long long)n.shm_bytes_in);
+	moe_log(MOE_DEBUG, "messages: %llu sent again after a loss, %llu hedged; epoch %llu", (unsigned long long)n.retried,
+	        (unsigned long long)n.hedged, (unsigned long long)n.epoch);
 }

@@ -18,16 +18,22 @@ sub new {
 # The devices of an expert: as many as there are replicas, one after the other.
 sub holders { my ($f, $expert) = @_; map { ($expert + $_) % $f->{servers} } 0 .. $f->{replicas} - 1 }
 
+# A placement file in which expert 0 begins at device $first.
+sub write_placement {
+	my ($f, $path, $first) = @_;
+	my $row = join ',', map { '[' . join(',', $f->holders($_ + $first)) . ']' } 0 .. $f->{experts} - 1;
+	open my $to, '>', $path or die "$path: $!\n";
+	print $to '{"placement":[', join(',', ("[$row]") x $f->{layers}), "]}\n";
+	close $to or die "$path: $!\n";
+}
+
 sub _make_shards {
 	my $f = shift;
 	my $info = `moe-shard --info '$f->{model}'`;
 	my ($layers, $experts) = ($info =~ /"layers":\s*(\d+)/, $info =~ /"experts":\s*(\d+)/);
 	die "moe-shard --info $f->{model} names no layers and experts\n" unless $layers && $experts;
-	$f->{experts} = $experts;
-	my $row = join ',', map { '[' . join(',', $f->holders($_)) . ']' } 0 .. $experts - 1;
-	open my $to, '>', "$f->{dir}/placement.json" or die "$f->{dir}/placement.json: $!\n";
-	print $to '{"placement":[', join(',', ("[$row]") x $layers), "]}\n";
-	close $to or die "$f->{dir}/placement.json: $!\n";
+	@$f{qw(layers experts)} = ($layers, $experts);
+	$f->write_placement("$f->{dir}/placement.json", 0);
 	my $said = `moe-shard -q --devices $f->{servers} --placement '$f->{dir}/placement.json' '$f->{model}' '$f->{shards}'`;
 	die "moe-shard failed\n" if $?;
 }

@@ -103,6 +103,14 @@ sub until {
 	return 1;
 }
 
+# Run a command while everything else goes on; its status.
+sub run {
+	my ($l, $seconds, @command) = @_;
+	my $status;
+	$l->spawn(command => \@command, end => sub { $status = shift });
+	return $l->until($seconds, sub { defined $status }) ? $status : -1;
+}
+
 sub kill_all {
 	my $l = shift;
 	kill 'CONT', keys %{$l->{ends}};

@@ -73,8 +73,7 @@ sub _count {
 	my $s = shift;
 	open my $in, '<', $s->{err} or return;
 	while (<$in>) {
-		$s->{retried} += $1 if /(\d+) (?:messages )?(?:retried|sent again)/;
-		$s->{hedged} += $1 if /(\d+) (?:messages )?hedged/;
+		$s->{retried} += $1, $s->{hedged} += $2 if /messages: (\d+) sent again after a loss, (\d+) hedged/;
 		$s->_note($_) if /Sanitizer|runtime error/;
 		$s->{excused} = 1 if defined $s->{excuse} && /$s->{excuse}/;
 	}
