@@ -119,7 +119,7 @@ my $later = $streams[0]{refused} + $streams[1]{refused} - $refused;
 my $bad_ends = $fleet->stop_all;
 
 my %sum;
-for my $s (@streams) { $sum{$_} += $s->{$_} for qw(sent answered refused lost different retried hedged) }
+for my $s (@streams) { $sum{$_} += $s->{$_} for qw(sent answered refused turned_away lost different retried hedged) }
 my @notes = map { @{$_->{notes}} } @clients;
 push @notes, @{$fleet->{fallen} // []};
 push @notes, "$bad_ends servers did not end with status 0" if $bad_ends;
@@ -127,7 +127,7 @@ $sum{lost} += $sum{refused} - ($o{'allow-last-copy'} ? $refused : 0);
 my ($stall) = sort { $b <=> $a } map { $_->{stall} } @streams;
 say_so("note: $_") for @notes > 20 ? (@notes[0 .. 19], @notes - 20 . ' more') : @notes;
 say_so("requests: sent $sum{sent}, answered $sum{answered}, ", $o{'allow-last-copy'} ? "refused $refused, " : '',
-       "lost $sum{lost}, different $sum{different}; texts: $talk->{runs}, failed $talk->{failed}, different $talk->{different}");
+       $sum{turned_away} ? "(and $sum{turned_away} times moe-route found too few servers to begin), " : '', "lost $sum{lost}, different $sum{different}; texts: $talk->{runs}, failed $talk->{failed}, different $talk->{different}");
 say_so(sprintf 'sent again %d, hedged %d; longest gap between answers %.2f s, between pieces of a text %.2f s', $sum{retried},
        $sum{hedged}, $stall, $talk->{stall});
 say_so('faults: ', join(', ', map { "$_ $faults->{count}{$_}" } sort keys %{$faults->{count}}));

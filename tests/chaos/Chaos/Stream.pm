@@ -8,7 +8,7 @@ use Time::HiRes qw(time);
 # forgiving (1: an error with its id is an answer), excuse (words on standard error that explain a status which is not 0).
 sub new {
 	my ($class, %o) = @_;
-	my $s = bless {%o, reference => undef, passes => 0, sent => 0, answered => 0, lost => 0, different => 0, refused => 0, stall => 0,
+	my $s = bless {%o, reference => undef, passes => 0, sent => 0, answered => 0, lost => 0, different => 0, refused => 0, turned_away => 0, stall => 0,
 	               gaps => [], notes => [], retried => 0, hedged => 0}, $class;
 	open my $in, '<', $s->{requests} or die "$s->{requests}: $!\n";
 	/"id":(\d+)/ and $s->{ids}{$1} = 1 while <$in>;
@@ -86,12 +86,18 @@ sub _end {
 	my $missing = grep { !exists $p->{seen}{$_} } keys %{$s->{ids}};
 	my $errors = grep { /"error":\{/ } values %{$p->{seen}};
 	$s->{pid} = undef;
+	if ($s->{forgiving} && $status == 256 && !%{$p->{seen}}) {
+		# It found no servers and said so before it read anything: no request was taken, and none is lost.
+		$s->{sent} -= $missing;
+		$s->{turned_away}++;
+		$missing = 0;
+	}
 	$s->{lost} += $missing;
 	$s->_note("$missing requests without a line, status $status") if $missing;
 	$s->{excused} = 0;
 	$s->_count;
-	$s->_note("status $status with all answered") if !$missing && !$errors && $status && !$s->{excused};
-	$s->{reference} //= {%{$p->{seen}}} unless $missing || $errors;
+	$s->_note("status $status with all answered") if !$missing && !$errors && $status && !$s->{excused} && %{$p->{seen}};
+	$s->{reference} //= {%{$p->{seen}}} unless $missing || $errors || $status;
 	unlink $s->{err} if !$missing && !$errors && !$status;
 	$s->run if $s->{again};
 }
