@@ -95,7 +95,8 @@ char *moe_default_endpoint(const char *fingerprint, int rank, struct moe_err *e)
 
 	if (!dir)
 		return NULL;
-	endpoint = moe_sprintf(e, IPC "%s/%.8s-rank-%d", dir, fingerprint, rank);
+	endpoint = rank < 0 ? moe_sprintf(e, IPC "%s/%.8s-spare", dir, fingerprint)
+	                    : moe_sprintf(e, IPC "%s/%.8s-rank-%d", dir, fingerprint, rank);
 	free(dir);
 	return endpoint;
 }

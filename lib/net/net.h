@@ -57,7 +57,7 @@ int moe_endpoints_add(struct moe_endpoints *p, const char *endpoint, struct moe_
 int moe_hosts_parse(const char *text, size_t len, const char *what, struct moe_endpoints *p, struct moe_err *e);
 /* The same from a file, waiting up to timeout seconds for it to appear; the operator is told when that begins. */
 int moe_hosts_read(const char *path, double timeout, struct moe_endpoints *p, struct moe_err *e);
-/* ipc endpoint of a rank: ipc://RUNTIME/FINGERPRINT8-rank-N (caller frees). */
+/* ipc endpoint of a rank: ipc://RUNTIME/FINGERPRINT8-rank-N, or below 0 of a server that stands by: ...-spare (caller frees). */
 char *moe_default_endpoint(const char *fingerprint, int rank, struct moe_err *e);
 /* The endpoint of the i-th of several servers that share one --bind: a tcp port of its own, port + i (0, any free one,
  * stays 0); an ipc path of its own, PATH-i (caller frees). */

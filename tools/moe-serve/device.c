@@ -31,7 +31,7 @@ int device_choose(struct plan *p, struct moe_err *e)
 const char *device_name(const struct plan *p, int rank, char name[DEVICE_NAME])
 {
 	if (p->device && strcmp(p->device, "cuda") == 0)
-		snprintf(name, DEVICE_NAME, "cuda:%d", rank % p->gpus);
+		snprintf(name, DEVICE_NAME, "cuda:%d", rank == MOE_BASE ? 0 : rank % p->gpus);
 	else
 		snprintf(name, DEVICE_NAME, "%s", p->device ? p->device : "cpu");
 	return name;

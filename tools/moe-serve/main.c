@@ -13,6 +13,7 @@ static struct options opt = {.numa = "auto", .weights = "read", .max_rows = 1024
 static const struct moe_opt table[] = {
 	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as $MOE_RANK, Slurm, MPI or LWS says", 0, 0},
 	{"ranks", 0, MOE_OPT_STR, &opt.ranks, "A-B", "serve these devices, a process each (all of them)", 0, 0},
+	{"spare", 0, MOE_OPT_FLAG, &opt.spare, NULL, "stand by: load what other servers held when they are gone", 0, 0},
 	{"bind", 0, MOE_OPT_STR, &opt.bind, "ENDPOINT", "ipc:///path or tcp://host:port (consecutive ports; env: as Slurm says)", 0, 0},
 	{"advertise", 0, MOE_OPT_STR, &opt.advertise, "HOST", "the name that others reach this host by", 0, 0},
 	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
@@ -36,7 +37,7 @@ static const struct moe_opt table[] = {
 };
 
 static const char *const usage[] = {
-	"moe-serve [--rank N|env | --ranks A-B] [--bind ENDPOINT] [--ready-file FILE] SHARDS",
+	"moe-serve [--rank N|env | --ranks A-B | --spare] [--bind ENDPOINT] [--ready-file FILE] SHARDS",
 	"moe-serve keygen FILE",
 	"moe-serve status --hosts FILE | --connect ENDPOINT ... | SHARDS",
 	NULL,
@@ -63,7 +64,7 @@ static int serve(struct plan *p, struct moe_err *e)
 
 	if (p->supervise)
 		return supervise(p, e);
-	rc = serve_one(p, p->first, true, tell, p, e);
+	rc = serve_one(p, p->first, true, &(struct listener){.ready = tell, .ctx = p}, e);
 	ready_file_remove(p->o.ready_file);
 	return rc;
 }

@@ -10,7 +10,10 @@ static int make_watch(const struct plan *p, int rank, struct metrics *m, struct 
 	char number[16];
 	int rc;
 
-	snprintf(number, sizeof number, "%d", rank);
+	if (rank == MOE_BASE)
+		snprintf(number, sizeof number, "spare");
+	else
+		snprintf(number, sizeof number, "%d", rank);
 	rc = moe_watch_label_model(&labels, p->source->path, e);
 	rc = rc ? rc : moe_watch_label(&labels, "rank", number, e);
 	if (rc == 0 && !(m->watch = moe_watch_new(labels.data, e)))

@@ -21,6 +21,11 @@ static int choose_ranks(struct plan *p, struct moe_err *e)
 	p->first = 0;
 	p->last = devices - 1;
 	p->supervise = !o->rank;
+	if (o->spare && !o->rank && !o->ranks) {
+		p->supervise = false;
+		p->first = p->last = MOE_BASE; /* nobody's experts, until some are missing */
+		return 0;
+	}
 	if (o->rank && strcmp(o->rank, "env") == 0)
 		rc = rank_from_env(&p->first, &p->rank_from, &p->place, &p->neighbours, e);
 	else if (o->rank || o->ranks)
@@ -41,7 +46,8 @@ static int choose_ranks(struct plan *p, struct moe_err *e)
 
 int plan_weight_bytes(const struct plan *p, int rank, uint64_t *bytes, struct moe_err *e)
 {
-	return moe_source_weight_bytes(p->source, rank, bytes, e);
+	*bytes = 0;
+	return rank == MOE_BASE ? 0 : moe_source_weight_bytes(p->source, rank, bytes, e);
 }
 
 /* A made-up checkpoint is in memory already; files are mapped, and have to find room beside what others use. */

@@ -9,7 +9,9 @@
 #include "base/numa.h"
 #include "compute/compute.h"
 #include "net/net.h"
+#include "run/run.h"
 #include "shard/shard.h"
+#include "watch/watch.h"
 
 #define CREDITS 16               /* most requests one client may have waiting */
 
@@ -17,7 +19,7 @@
 struct options {
 	const char *rank, *ranks, *bind, *advertise, *ready_file, *activations, *numa, *weights, *device, *server_key, *authorized_keys, *metrics;
 	uint64_t device_memory;      /* 0: all that the device has */
-	bool insecure, exact, no_shm, verify;
+	bool insecure, exact, no_shm, verify, spare, restart;
 	struct moe_numerics numerics; /* by exact and activations */
 	enum moe_load load;          /* by weights */
 	int64_t busy_poll;           /* microseconds */
@@ -32,6 +34,7 @@ struct plan {
 	struct moe_source *source;
 	struct moe_identity identity;
 	bool supervise;              /* one child per rank; otherwise this process is the one server */
+	bool check;                  /* look at all experts as they are loaded: nobody has served this epoch yet */
 	int first, last;             /* ranks, both included */
 	int place;                   /* place of the first among the servers of this host */
 	int neighbours;              /* servers of this host */
@@ -88,10 +91,38 @@ const char *device_name(const struct plan *p, int rank, char name[DEVICE_NAME]);
 int device_open(const struct plan *p, int rank, struct moe_team *team, struct moe_backend **out, struct moe_err *e);
 
 /* one.c */
-/* Serve one rank until told to stop.  ready(ctx, endpoint) is called once it can be reached; a failure of it ends the
- * server.  quit_twice: a second signal ends the process at once. */
-typedef int ready_fn(void *ctx, const char *endpoint, struct moe_err *e);
-int serve_one(const struct plan *p, int rank, bool quit_twice, ready_fn *ready, void *ctx, struct moe_err *e);
+/* Who is told what becomes of a server. */
+struct listener {
+	int (*ready)(void *ctx, const char *endpoint, struct moe_err *e); /* it can be reached; a failure ends it */
+	void (*epoch)(void *ctx, uint64_t epoch); /* all clients use this one now; by a thread of the server's; or NULL */
+	void *ctx;
+};
+/* Serve one rank, or MOE_BASE: what others lack, until told to stop.  quit_twice: a second signal ends the process at once. */
+int serve_one(const struct plan *p, int rank, bool quit_twice, const struct listener *to, struct moe_err *e);
+/* "rank 3", "spare".  Returns name. */
+#define SERVER_NAME 24
+const char *server_name(int rank, char name[SERVER_NAME]);
+
+/* reload.c */
+/* Loads beside what is served: the manifest's present epoch when told to, experts that a TAKE names.  A thread of its own, which waits for what
+ * becomes of one offer before it makes the next. */
+struct reloader;
+struct reload_config {
+	const struct plan *p;
+	int rank;                    /* or MOE_BASE */
+	struct moe_backend *backend;
+	const struct listener *to;
+	struct moe_watch *watch;     /* or NULL */
+};
+int reloader_new(const struct reload_config *c, struct moe_held *first, struct reloader **out, struct moe_err *e);
+int reloader_start(struct reloader *r, struct moe_server *s, struct moe_err *e);
+void reloader_hup(struct reloader *r); /* from signal handlers too */
+/* moe_server_config's take and event. */
+int reloader_take(struct reloader *r, const uint8_t *want, struct moe_err *e);
+void reloader_event(struct reloader *r, enum moe_hold_event what, const char *words);
+/* No more; before moe_server_free.  MOE_E_IO: a file that was served has been cut short. */
+int reloader_end(struct reloader *r, struct moe_err *e);
+void reloader_free(struct reloader *r);
 
 /* supervise.c */
 int supervise(const struct plan *p, struct moe_err *e);

@@ -81,9 +81,9 @@ static void run_child(struct supervisor *s, int i, pid_t parent)
 	close(s->signals);
 	close(s->reports);
 	signal(SIGINT, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
+	sigaddset(&s->before, SIGHUP); /* until the server can act on it */
 	sigprocmask(SIG_SETMASK, &s->before, NULL);
-	rc = serve_one(s->p, s->p->first + i, false, report_ready, &to, &e);
+	rc = serve_one(s->p, s->p->first + i, false, &(struct listener){.ready = report_ready, .ctx = &to}, &e);
 	if (rc)
 		report(&to, rc, e.msg, NULL);
 	_exit(rc ? 1 : 0);
@@ -213,6 +213,8 @@ static void take_signals(struct supervisor *s)
 	while (read(s->signals, &info, sizeof info) == sizeof info) {
 		if (info.ssi_signo == SIGCHLD) {
 			reap(s);
+		} else if (info.ssi_signo == SIGHUP) {
+			signal_children(s, SIGHUP);
 		} else if (!s->kill_at) {
 			stop(s);
 		} else {
