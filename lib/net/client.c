@@ -78,7 +78,10 @@ static int open_all(struct remote *r, const struct moe_remote_config *c, const s
 	rc = allocate(r, e);
 	if (!rc)
 		rc = fleet_open(r, to, e);
-	return rc ? rc : fleet_await(r, c->connect_timeout, e);
+	if (!rc)
+		rc = fleet_await(r, c->connect_timeout, e);
+	r->running = !rc;
+	return rc;
 }
 
 int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **out, struct moe_err *e)
@@ -98,13 +101,20 @@ int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **o
 		return MOE_E_NOMEM;
 	}
 	set_up(r, c, to->n);
+	rc = keeper_new(&r->keeper, e);
+	if (rc) {
+		moe_endpoints_free(&own);
+		free(r);
+		return rc;
+	}
 	rc = open_all(r, c, to, e);
 	moe_endpoints_free(&own);
+	if (!rc)
+		rc = keeper_start(r, e);
 	if (rc) {
 		remote_close(&r->base);
 		return rc;
 	}
-	r->running = true;
 	*out = &r->base;
 	return 0;
 }
@@ -113,6 +123,7 @@ void remote_close(struct moe_experts *x)
 {
 	struct remote *r = (struct remote *)x;
 
+	keeper_end(&r->keeper);
 	for (int i = 0; i < FLIGHTS; i++)
 		flight_free(r, &r->flights[i]);
 	for (int i = 0; r->links && i < r->n; i++)
@@ -134,10 +145,13 @@ void remote_close(struct moe_experts *x)
 
 struct moe_remote_stats moe_experts_remote_stats(const struct moe_experts *x)
 {
-	const struct remote *r = (const struct remote *)x;
-	struct moe_remote_stats s = r->stats;
+	struct remote *r = (struct remote *)x;
+	struct moe_remote_stats s;
 
+	pthread_mutex_lock(&r->keeper.lock);
+	s = r->stats;
 	s.epoch = r->terms.identity.epoch;
+	pthread_mutex_unlock(&r->keeper.lock);
 	return s;
 }
 
@@ -182,12 +196,13 @@ static int describe_link(const struct remote *r, const struct link *l, struct mo
 
 int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out, struct moe_err *e)
 {
-	const struct remote *r = (const struct remote *)x;
+	struct remote *r = (struct remote *)x;
 	int rc = 0;
 
-	for (int i = 0; i < r->n && !rc; i++) {
+	pthread_mutex_lock(&r->keeper.lock);
+	for (int i = 0; i < r->n && !rc; i++)
 		if (r->links[i].socket)
 			rc = describe_link(r, &r->links[i], out, e);
-	}
+	pthread_mutex_unlock(&r->keeper.lock);
 	return rc;
 }

@@ -3,6 +3,8 @@
 #ifndef MOE_NET_CLIENT_H
 #define MOE_NET_CLIENT_H
 
+#include <pthread.h>
+
 #include "net/choose.h"
 #include "net/dispatch.h"
 #include "net/link.h"
@@ -62,8 +64,17 @@ struct flight {
 	struct moe_err why;      /* the first thing that went wrong; code 0: nothing */
 };
 
+struct keeper {
+	pthread_mutex_t lock;    /* held by whoever uses the rest of struct remote */
+	pthread_mutex_t nap;
+	pthread_cond_t wake;
+	pthread_t thread;
+	bool started, stop;
+};
+
 struct remote {
 	struct moe_experts base;
+	struct keeper keeper;
 	struct link_terms terms; /* the epoch of the identity is the one in use */
 	bool presum, degrade;
 	enum moe_wire_type wire;
@@ -166,6 +177,11 @@ void fleet_update(struct remote *r);
 void fleet_sweep(struct remote *r);
 /* Wait until every expert has a server, and a little for the others. */
 int fleet_await(struct remote *r, double timeout, struct moe_err *e);
+
+/* keeper.c */
+int keeper_new(struct keeper *k, struct moe_err *e);
+int keeper_start(struct remote *r, struct moe_err *e);
+void keeper_end(struct keeper *k);
 
 /* client_lane.c */
 /* A slot for a message of so many rows and pairs to this link, held; -1: it goes over ZeroMQ. */

@@ -92,6 +92,7 @@ struct moe_remote_fleet moe_experts_remote_fleet(struct moe_experts *x)
 	size_t wide = (size_t)moe_model_max_experts(m);
 	struct moe_remote_fleet f = {.copies = INT_MAX};
 
+	pthread_mutex_lock(&r->keeper.lock);
 	for (int i = 0; i < r->n; i++) {
 		f.servers += r->links[i].socket && !r->links[i].gone;
 		f.ready += r->links[i].socket && !r->links[i].gone && r->links[i].state == LINK_READY;
@@ -103,5 +104,6 @@ struct moe_remote_fleet moe_experts_remote_fleet(struct moe_experts *x)
 			f.experts++;
 			f.copies = copies < f.copies ? copies : f.copies;
 		}
+	pthread_mutex_unlock(&r->keeper.lock);
 	return f;
 }

@@ -118,9 +118,8 @@ static int cut(struct remote *r, struct flight *f, const struct moe_batch *b, st
 	return flight_plan(r, f, e);
 }
 
-static int submit(struct moe_experts *x, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e)
+static int submit(struct remote *r, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e)
 {
-	struct remote *r = (struct remote *)x;
 	struct flight *f;
 	int rc;
 
@@ -167,9 +166,8 @@ static int unknown(uint64_t ticket, struct moe_err *e)
 	return moe_fail(e, MOE_E_RANGE, "no batch has the ticket %llu", (unsigned long long)ticket);
 }
 
-static int poll_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e)
+static int poll_ticket(struct remote *r, uint64_t ticket, struct moe_err *e)
 {
-	struct remote *r = (struct remote *)x;
 	struct flight *f = find(r, ticket);
 
 	if (!f)
@@ -192,9 +190,8 @@ static int patience(const struct remote *r, const struct flight *f)
 	return ns / 1000000 < LONGEST_POLL_MS ? (int)(ns / 1000000) + 1 : LONGEST_POLL_MS;
 }
 
-static int wait_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e)
+static int wait_ticket(struct remote *r, uint64_t ticket, struct moe_err *e)
 {
-	struct remote *r = (struct remote *)x;
 	struct flight *f = find(r, ticket);
 	uint64_t start = moe_now_ns();
 
@@ -210,15 +207,53 @@ static int wait_ticket(struct moe_experts *x, uint64_t ticket, struct moe_err *e
 	return finish(r, f, e);
 }
 
+/* ---- each with the lock, which the keeper takes in between ---- */
+
+static int locked_submit(struct moe_experts *x, const struct moe_batch *b, uint64_t *ticket, struct moe_err *e)
+{
+	struct remote *r = (struct remote *)x;
+	int rc;
+
+	pthread_mutex_lock(&r->keeper.lock);
+	rc = submit(r, b, ticket, e);
+	pthread_mutex_unlock(&r->keeper.lock);
+	return rc;
+}
+
+static int locked_poll(struct moe_experts *x, uint64_t ticket, struct moe_err *e)
+{
+	struct remote *r = (struct remote *)x;
+	int rc;
+
+	pthread_mutex_lock(&r->keeper.lock);
+	rc = poll_ticket(r, ticket, e);
+	pthread_mutex_unlock(&r->keeper.lock);
+	return rc;
+}
+
+static int locked_wait(struct moe_experts *x, uint64_t ticket, struct moe_err *e)
+{
+	struct remote *r = (struct remote *)x;
+	int rc;
+
+	pthread_mutex_lock(&r->keeper.lock);
+	rc = wait_ticket(r, ticket, e);
+	pthread_mutex_unlock(&r->keeper.lock);
+	return rc;
+}
+
 static void cancel(struct moe_experts *x, uint64_t ticket)
 {
 	struct remote *r = (struct remote *)x;
-	struct flight *f = find(r, ticket);
+	struct flight *f;
 
+	pthread_mutex_lock(&r->keeper.lock);
+	f = find(r, ticket);
 	if (f)
 		clear(r, f);
+	pthread_mutex_unlock(&r->keeper.lock);
 }
 
 const struct moe_experts_ops remote_ops = {
-	.concurrent = true, .submit = submit, .poll = poll_ticket, .wait = wait_ticket, .cancel = cancel, .close = remote_close,
+	.concurrent = true, .submit = locked_submit, .poll = locked_poll, .wait = locked_wait, .cancel = cancel, .close = remote_close,
 };
