@@ -1,4 +1,4 @@
-/* The client's own fields, shared by what opens it (client.c), what batches do (flight.c, ask.c), what comes in (intake.c) and
+/* The client's own fields, shared by what opens it (client.c), what batches do (flight.c, plan.c, ask.c), what comes in (intake.c) and
  * what time brings (tend.c). */
 #ifndef MOE_NET_CLIENT_H
 #define MOE_NET_CLIENT_H
@@ -115,14 +115,20 @@ void flight_free(struct remote *r, struct flight *f);
 /* The time that is left; WIRE_FOREVER: no deadline. */
 uint64_t flight_remaining(const struct flight *f);
 
+/* plan.c */
+/* Choose whom to ask, at first.  MOE_E_BUSY: servers have no credits left, and nothing is planned. */
+int flight_plan(struct remote *r, struct flight *f, struct moe_err *e);
+/* And again: for what was lost, and what has waited long enough. */
+void flight_plan_again(struct remote *r, struct flight *f);
+/* Ask others for what this ask is to bring, where there are others who are not late themselves; how many were asked. */
+int flight_double(struct remote *r, struct flight *f, const struct ask *a);
+/* This server is another than the one that was asked, or holds something else: it may be asked for what waits. */
+void flights_newcomer(struct remote *r, int link);
+
 /* ask.c */
 /* Ask for every group that nobody has been asked for, or whose servers were lost, of the best server that is left; those for which
  * there is none are lost, or wait.  Until nothing is to be asked at once. */
 void flight_ask(struct remote *r, struct flight *f);
-/* Choose whom to ask.  MOE_E_BUSY: servers have no credits left, and nothing is planned. */
-int flight_plan(struct remote *r, struct flight *f, struct moe_err *e);
-/* Ask others for what this ask is to bring, where there are others who are not late themselves; how many were asked. */
-int flight_double(struct remote *r, struct flight *f, const struct ask *a);
 /* The waiting ask of this id to this link; NULL: too late, or never asked. */
 struct ask *ask_find(struct remote *r, int link, uint64_t id, struct flight **f);
 /* It will not be answered, or was with an error: what it was to bring is asked of others.  No effect unless it is waiting. */
@@ -131,8 +137,6 @@ void ask_lose(struct remote *r, struct flight *f, struct ask *a, bool refused, i
 void ask_answered(struct remote *r, struct flight *f, struct ask *a, struct message *m, const struct wire_reply *got);
 /* Give its place back; the answer, if it waits for one, is nobody's. */
 void ask_drop(struct remote *r, const struct flight *f, struct ask *a);
-/* This server is another than the one that was asked, or holds something else: it may be asked for what waits. */
-void ask_newcomer(struct remote *r, int link);
 /* At the deadline: what is not there is lost. */
 void flight_give_up(struct remote *r, struct flight *f);
 

@@ -182,7 +182,7 @@ static void take_error(struct remote *r, int i, const struct message *m, const s
 	if (a)
 		refused(r, i, f, a, &got);
 	if (got.flags & WIRE_HELLO_AGAIN)
-		ask_newcomer(r, i); /* in another epoch it may have the same experts */
+		flights_newcomer(r, i); /* in another epoch it may have the same experts */
 }
 
 /* One that nobody asked for says that what the server holds has changed; a server that was refused stays so until it
@@ -211,7 +211,7 @@ static void take_welcome(struct remote *r, int i, const struct message *m, const
 	if (l->pulse.open_until)
 		pulse_try(&l->pulse);
 	told_join(r, i);
-	ask_newcomer(r, i);
+	flights_newcomer(r, i);
 	epoch_choose(r);
 }
 
