@@ -14,6 +14,7 @@ static const struct moe_opt table[] = {
 	{"rank", 0, MOE_OPT_STR, &opt.rank, "N|env", "serve this device only; env: as $MOE_RANK, Slurm, MPI or LWS says", 0, 0},
 	{"ranks", 0, MOE_OPT_STR, &opt.ranks, "A-B", "serve these devices, a process each (all of them)", 0, 0},
 	{"spare", 0, MOE_OPT_FLAG, &opt.spare, NULL, "stand by: load what other servers held when they are gone", 0, 0},
+	{"restart", 0, MOE_OPT_FLAG, &opt.restart, NULL, "start a server of several again when it dies", 0, 0},
 	{"bind", 0, MOE_OPT_STR, &opt.bind, "ENDPOINT", "ipc:///path or tcp://host:port (consecutive ports; env: as Slurm says)", 0, 0},
 	{"advertise", 0, MOE_OPT_STR, &opt.advertise, "HOST", "the name that others reach this host by", 0, 0},
 	{"ready-file", 0, MOE_OPT_STR, &opt.ready_file, "FILE", "appears when all are ready: endpoints for moe-route --hosts", 0, 0},
@@ -112,6 +113,8 @@ int main(int argc, char **argv)
 		return moe_usage(&tool, "--ranks: '%s' is not of the form A-B", opt.ranks);
 	if (opt.bind && !is_endpoint(opt.bind, &e))
 		return moe_usage(&tool, "--bind %s", e.msg);
+	if (opt.restart && (opt.rank || (opt.spare && !opt.ranks)))
+		return moe_usage(&tool, "--restart is for a process of several servers: one that is alone is its service manager's to start again");
 	if (!opt.server_key != !opt.authorized_keys)
 		return moe_usage(&tool, "--server-key and --authorized-keys need each other: who we are, and who may ask");
 	if (opt.server_key && opt.insecure)

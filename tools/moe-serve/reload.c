@@ -129,6 +129,8 @@ static void taken(struct reloader *r, const char *words)
 	if (!is_retired(r))
 		return;
 	moe_log(MOE_INFO, "%s: is no longer of the set, and ends", r->name);
+	if (r->c.to->retired)
+		r->c.to->retired(r->c.to->ctx);
 	moe_server_stop(r->server);
 }
 

@@ -95,6 +95,7 @@ int device_open(const struct plan *p, int rank, struct moe_team *team, struct mo
 struct listener {
 	int (*ready)(void *ctx, const char *endpoint, struct moe_err *e); /* it can be reached; a failure ends it */
 	void (*epoch)(void *ctx, uint64_t epoch); /* all clients use this one now; by a thread of the server's; or NULL */
+	void (*retired)(void *ctx);  /* it ends, as its rank is no longer of the set; likewise */
 	void *ctx;
 };
 /* Serve one rank, or MOE_BASE: what others lack, until told to stop.  quit_twice: a second signal ends the process at once. */

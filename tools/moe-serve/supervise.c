@@ -1,8 +1,9 @@
-/* One child per rank: started together, ended together. */
+/* One child per rank: started together, ended together, and with --restart started again alone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,22 +14,34 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "serve.h"
 
 /* How long children may take to finish what they received. */
 #define DRAIN_NS 30000000000u
 
+/* Pauses before a child is started again: each twice the one before, unless it lived for long. */
+#define PAUSE_NS 500000000u
+#define MOST_PAUSE_NS 30000000000u
+#define LONG_NS 60000000000u
+
 struct child {
 	pid_t pid;                   /* 0: not started, or gone */
 	char *endpoint;              /* once ready */
 	char *why;                   /* what it said was wrong */
+	bool late;                   /* of an epoch that came later: the others do without it */
+	bool retired;                /* its rank is no longer of the set */
+	uint64_t started, pause;     /* last time; before the next */
+	uint64_t start_at;           /* 0: it is not to be started again */
 };
 
 struct supervisor {
 	const struct plan *p;
-	struct child *children;      /* [n], by rank - first */
-	int n, running, ready;
+	struct child *children;      /* [MOE_MAX_DEVICES] of which n are used, by rank - first */
+	int n, running;
+	int at_first;                /* children that there were; each has its beat */
+	struct moe_source *source;   /* of the epoch in use, if that is not the plan's */
 	int signals, reports, report_to; /* signalfd; the pipe on which children report */
 	sigset_t before;             /* signal mask to give to children */
 	uint64_t kill_at;            /* 0: not stopping */
@@ -36,10 +49,13 @@ struct supervisor {
 	struct moe_err err;          /* the first thing that went wrong */
 };
 
-/* What a child says, once: written in one piece, as a pipe keeps it whole. */
+/* What a child says: written in one piece, as a pipe keeps it whole. */
+enum about { ABOUT_READY, ABOUT_FAILURE, ABOUT_EPOCH, ABOUT_END };
 struct report {
-	int child, code;             /* code 0: ready, words are the endpoint */
-	char words[504];
+	int child;
+	enum about about;
+	uint64_t epoch;              /* that it serves alone now */
+	char words[496];             /* its endpoint; what is wrong */
 };
 _Static_assert(sizeof(struct report) <= 512, "POSIX keeps writes of 512 bytes to a pipe whole");
 
@@ -49,9 +65,9 @@ struct reporter {
 	int fd, child;
 };
 
-static int report(const struct reporter *to, int code, const char *words, struct moe_err *e)
+static int report(const struct reporter *to, enum about about, uint64_t epoch, const char *words, struct moe_err *e)
 {
-	struct report r = {.child = to->child, .code = code};
+	struct report r = {.child = to->child, .about = about, .epoch = epoch};
 
 	memcpy(r.words, words, strnlen(words, sizeof r.words - 1));
 	return moe_write_all(to->fd, &r, sizeof r, "the supervisor", e);
@@ -59,7 +75,17 @@ static int report(const struct reporter *to, int code, const char *words, struct
 
 static int report_ready(void *ctx, const char *endpoint, struct moe_err *e)
 {
-	return report(ctx, 0, endpoint, e);
+	return report(ctx, ABOUT_READY, 0, endpoint, e);
+}
+
+static void report_epoch(void *ctx, uint64_t epoch)
+{
+	report(ctx, ABOUT_EPOCH, epoch, "", NULL);
+}
+
+static void report_end(void *ctx)
+{
+	report(ctx, ABOUT_END, 0, "", NULL);
 }
 
 /* Ends with its supervisor, whatever ends that. */
@@ -70,10 +96,13 @@ static void tie_to_parent(pid_t parent)
 		_exit(1);
 }
 
-static void run_child(struct supervisor *s, int i, pid_t parent)
+/* Child i of a source; which is checked if it is not the one that all began with. */
+static void run_child(struct supervisor *s, int i, struct moe_source *source, pid_t parent)
 {
 	struct reporter to = {.fd = s->report_to, .child = i};
+	struct listener listener = {.ready = report_ready, .epoch = report_epoch, .retired = report_end, .ctx = &to};
 	struct moe_err e = MOE_ERR_INIT;
+	struct plan p = *s->p;
 	int rc;
 
 	tie_to_parent(parent);
@@ -83,9 +112,17 @@ static void run_child(struct supervisor *s, int i, pid_t parent)
 	signal(SIGINT, SIG_IGN);
 	sigaddset(&s->before, SIGHUP); /* until the server can act on it */
 	sigprocmask(SIG_SETMASK, &s->before, NULL);
-	rc = serve_one(s->p, s->p->first + i, false, &(struct listener){.ready = report_ready, .ctx = &to}, &e);
+	p.check = source != p.source;
+	p.source = source;
+	p.identity.epoch = source->epoch;
+	if (i >= s->at_first) {
+		p.neighbours = s->n;
+		p.watchdog = 0; /* there is no place for its beat */
+		p.beats = NULL;
+	}
+	rc = serve_one(&p, p.first + i, false, &listener, &e);
 	if (rc)
-		report(&to, rc, e.msg, NULL);
+		report(&to, ABOUT_FAILURE, 0, e.msg, NULL);
 	_exit(rc ? 1 : 0);
 }
 
@@ -114,37 +151,80 @@ static void fail(struct supervisor *s, const struct moe_err *why)
 	stop(s);
 }
 
-static int start(struct supervisor *s, struct moe_err *e)
+static int start_child(struct supervisor *s, int i, struct moe_source *source, struct moe_err *e)
 {
-	pid_t parent = getpid();
+	pid_t parent = getpid(), pid = fork();
+	struct child *c = &s->children[i];
 
-	for (int i = 0; i < s->n; i++) {
-		pid_t pid = fork();
-
-		if (pid < 0)
-			return moe_fail_errno(e, "starting rank %d", s->p->first + i);
-		if (pid == 0)
-			run_child(s, i, parent);
-		s->children[i].pid = pid;
-		s->running++;
-	}
+	if (pid < 0)
+		return moe_fail_errno(e, "starting rank %d", s->p->first + i);
+	if (pid == 0)
+		run_child(s, i, source, parent);
+	free(c->why);
+	c->why = NULL;
+	c->retired = false;
+	c->pid = pid;
+	c->started = moe_now_ns();
+	c->start_at = 0;
+	s->running++;
 	return 0;
 }
 
-static void all_ready(struct supervisor *s)
+static int start(struct supervisor *s, struct moe_err *e)
+{
+	int rc = 0;
+
+	for (int i = 0; i < s->n && !rc; i++)
+		rc = start_child(s, i, s->p->source, e);
+	return rc;
+}
+
+/* The ready file is there when all are ready, and says from then on where those are that there are. */
+static void publish(struct supervisor *s)
 {
 	const char **endpoints = moe_calloc((size_t)s->n, sizeof *endpoints, "endpoints", &s->err);
 	struct moe_err e = MOE_ERR_INIT;
+	int n = 0;
 
 	if (!endpoints) {
 		stop(s);
 		return;
 	}
-	for (int i = 0; i < s->n; i++)
-		endpoints[i] = s->children[i].endpoint;
-	if (ready_tell(s->p->o.ready_file, endpoints, s->n, s->p->keys, &e))
+	for (int i = 0; i < s->n; i++) {
+		const struct child *c = &s->children[i];
+
+		if (c->endpoint && !c->retired)
+			endpoints[n++] = c->endpoint;
+		else if (!c->late && !c->retired)
+			n = -MOE_MAX_DEVICES; /* this one is still awaited */
+	}
+	if (n > 0 && !s->kill_at && ready_tell(s->p->o.ready_file, endpoints, n, s->p->keys, &e))
 		fail(s, &e);
 	free(endpoints);
+}
+
+static void keep_words(struct supervisor *s, char **to, const char *words)
+{
+	free(*to);
+	*to = moe_strndup(words, sizeof ((struct report *)NULL)->words, &s->err);
+	if (!*to)
+		stop(s);
+}
+
+/* Who is started from now on begins with the epoch that the clients use. */
+static void follow(struct supervisor *s, uint64_t epoch)
+{
+	const struct moe_source *now = s->source ? s->source : s->p->source;
+	struct moe_source *next;
+
+	if (now->epoch == epoch || moe_source_open(s->p->source->path, &next, NULL))
+		return;
+	if (next->epoch == epoch) {
+		moe_source_close(s->source);
+		s->source = next;
+	} else {
+		moe_source_close(next);
+	}
 }
 
 static void take_reports(struct supervisor *s)
@@ -153,43 +233,108 @@ static void take_reports(struct supervisor *s)
 
 	while (read(s->reports, &r, sizeof r) == sizeof r) {
 		struct child *c;
-		char **to;
 
 		if (r.child < 0 || r.child >= s->n)
 			continue;
 		c = &s->children[r.child];
-		to = r.code ? &c->why : &c->endpoint;
-		free(*to);
-		*to = moe_strndup(r.words, sizeof r.words, &s->err);
-		if (!r.code && s->p->beats)
+		if (r.about == ABOUT_READY && s->p->beats && r.child < s->at_first)
 			s->p->beats[r.child] = moe_now_ns(); /* from here on its loop is expected to go round */
-		if (!*to)
-			stop(s);
-		else if (!r.code && ++s->ready == s->n && !s->kill_at)
-			all_ready(s);
+		if (r.about == ABOUT_READY || r.about == ABOUT_FAILURE)
+			keep_words(s, r.about == ABOUT_READY ? &c->endpoint : &c->why, r.words);
+		if (r.about == ABOUT_END)
+			c->retired = true;
+		if (r.about == ABOUT_EPOCH)
+			follow(s, r.epoch);
+		if (r.about == ABOUT_READY || r.about == ABOUT_END)
+			publish(s);
 	}
+}
+
+/* ---- children that end ---- */
+
+static void again_later(struct child *c, uint64_t now, const struct moe_err *why)
+{
+	if (!c->pause || now - c->started > LONG_NS)
+		c->pause = PAUSE_NS;
+	c->start_at = now + c->pause;
+	moe_log(MOE_WARN, "%s: it is started again in %.1f s", why->msg, (double)c->pause / 1e9);
+	c->pause = 2 * c->pause < MOST_PAUSE_NS ? 2 * c->pause : MOST_PAUSE_NS;
+}
+
+static void describe_end(const struct supervisor *s, int i, int status, struct moe_err *e)
+{
+	const struct child *c = &s->children[i];
+	int rank = s->p->first + i;
+
+	if (c->why)
+		moe_fail(e, MOE_E_PEER, "rank %d: %s", rank, c->why);
+	else if (WIFSIGNALED(status))
+		moe_fail(e, MOE_E_PEER, "rank %d (pid %d) was killed by signal %d (%s)", rank, (int)c->pid, WTERMSIG(status),
+		         strsignal(WTERMSIG(status)));
+	else
+		moe_fail(e, MOE_E_PEER, "rank %d (pid %d) ended with status %d", rank, (int)c->pid, WEXITSTATUS(status));
 }
 
 static void gone(struct supervisor *s, int i, int status)
 {
 	struct child *c = &s->children[i];
-	int rank = s->p->first + i;
 	struct moe_err e = MOE_ERR_INIT;
+	bool clean = !c->why && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
-	if (c->why)
-		moe_fail(&e, MOE_E_PEER, "rank %d: %s", rank, c->why);
-	else if (WIFSIGNALED(status))
-		moe_fail(&e, MOE_E_PEER, "rank %d (pid %d) was killed by signal %d (%s)", rank, (int)c->pid, WTERMSIG(status),
-		         strsignal(WTERMSIG(status)));
-	else
-		moe_fail(&e, MOE_E_PEER, "rank %d (pid %d) ended with status %d", rank, (int)c->pid, WEXITSTATUS(status));
-	/* While stopping, an end without complaint is what was asked for, and so is one by our own signals. */
-	if (!s->kill_at || c->why || (WIFEXITED(status) && WEXITSTATUS(status)))
-		fail(s, &e);
+	describe_end(s, i, status, &e);
 	c->pid = 0;
-	if (s->p->beats)
+	if (s->p->beats && i < s->at_first)
 		s->p->beats[i] = 0;
 	s->running--;
+	/* While stopping, an end without complaint is what was asked for, and so is one by our own signals. */
+	if (s->kill_at && (c->why || (WIFEXITED(status) && WEXITSTATUS(status))))
+		fail(s, &e);
+	else if (s->kill_at || (c->retired && clean))
+		return;
+	else if (s->p->o.restart && c->endpoint)
+		again_later(c, moe_now_ns(), &e);
+	else if (c->late)
+		moe_log(MOE_WARN, "%s: the others go on without it", e.msg);
+	else
+		fail(s, &e);
+}
+
+/* Start those whose pause is over. */
+static void start_again(struct supervisor *s)
+{
+	uint64_t now = moe_now_ns();
+	struct moe_err e = MOE_ERR_INIT;
+
+	for (int i = 0; i < s->n && !s->kill_at; i++) {
+		struct child *c = &s->children[i];
+
+		if (c->start_at && now >= c->start_at && start_child(s, i, s->source ? s->source : s->p->source, &e))
+			again_later(c, now, &e);
+	}
+}
+
+/* A new epoch may have ranks that nobody serves yet. */
+static void start_new(struct supervisor *s)
+{
+	struct moe_err e = MOE_ERR_INIT;
+	struct moe_source *next;
+	bool all = !s->p->o.ranks && s->p->source->sharded;
+
+	/* What is wrong with the manifest the children say. */
+	if (!all || s->kill_at || moe_source_open(s->p->source->path, &next, NULL))
+		return;
+	for (int i = 0; next->sharded && i < next->placement.devices; i++) {
+		struct child *c = &s->children[i];
+
+		if (i < s->n && (c->pid || c->start_at))
+			continue;
+		c->late = true;
+		s->n = i < s->n ? s->n : i + 1;
+		moe_log(MOE_INFO, "rank %d is new in epoch %llu: it is started", i, (unsigned long long)next->epoch);
+		if (start_child(s, i, next, &e))
+			moe_log(MOE_WARN, "%s", e.msg);
+	}
+	moe_source_close(next);
 }
 
 static void reap(struct supervisor *s)
@@ -215,6 +360,7 @@ static void take_signals(struct supervisor *s)
 			reap(s);
 		} else if (info.ssi_signo == SIGHUP) {
 			signal_children(s, SIGHUP);
+			start_new(s);
 		} else if (!s->kill_at) {
 			stop(s);
 		} else {
@@ -229,7 +375,7 @@ static void beat(const struct supervisor *s)
 {
 	uint64_t now = moe_now_ns(), late = (uint64_t)(s->p->watchdog * 0.5e9);
 
-	for (int i = 0; s->p->beats && i < s->n; i++) {
+	for (int i = 0; s->p->beats && i < s->at_first; i++) {
 		uint64_t last = s->p->beats[i];
 
 		if (last && now > last && now - last > late)
@@ -239,24 +385,49 @@ static void beat(const struct supervisor *s)
 		notify("WATCHDOG=1");
 }
 
-static int patience_ms(const struct supervisor *s)
+/* When something is to be done next, though nothing happens; 0: never. */
+static uint64_t next_deed(const struct supervisor *s, uint64_t now)
 {
-	uint64_t now = moe_now_ns();
+	uint64_t at = s->kill_at;
 
-	if (!s->kill_at)
-		return s->p->beats ? (int)(s->p->watchdog * 250) + 1 : -1;
-	return now >= s->kill_at ? 1000 : (int)((s->kill_at - now) / 1000000) + 1;
+	if (!s->kill_at && s->p->beats)
+		at = now + (uint64_t)(s->p->watchdog * 0.25e9);
+	for (int i = 0; i < s->n && !s->kill_at; i++)
+		if (s->children[i].start_at && (!at || s->children[i].start_at < at))
+			at = s->children[i].start_at;
+	return at;
 }
 
-/* Until the last child is gone. */
+static int patience_ms(const struct supervisor *s)
+{
+	uint64_t now = moe_now_ns(), at = next_deed(s, now);
+
+	if (!at)
+		return -1;
+	if (now >= at)
+		return s->kill_at ? 1000 : 0;
+	return (int)((at - now) / 1000000) + 1;
+}
+
+static bool goes_on(const struct supervisor *s)
+{
+	bool again = false;
+
+	for (int i = 0; i < s->n && !s->kill_at; i++)
+		again = again || s->children[i].start_at;
+	return s->running || again;
+}
+
+/* Until the last child is gone for good. */
 static void watch(struct supervisor *s)
 {
-	while (s->running) {
+	while (goes_on(s)) {
 		struct pollfd fds[] = {{.fd = s->signals, .events = POLLIN}, {.fd = s->reports, .events = POLLIN}};
 
 		poll(fds, 2, patience_ms(s));
 		take_reports(s);
 		take_signals(s);
+		start_again(s);
 		beat(s);
 		if (s->kill_at && moe_now_ns() >= s->kill_at)
 			signal_children(s, SIGKILL);
@@ -270,9 +441,9 @@ static int open_supervisor(struct supervisor *s, const struct plan *p, struct mo
 	int fds[2];
 
 	s->p = p;
-	s->n = p->last - p->first + 1;
+	s->n = s->at_first = p->last - p->first + 1;
 	s->signals = s->reports = s->report_to = -1;
-	s->children = moe_calloc((size_t)s->n, sizeof *s->children, "children", e);
+	s->children = moe_calloc(MOE_MAX_DEVICES, sizeof *s->children, "children", e);
 	if (!s->children)
 		return MOE_E_NOMEM;
 	sigemptyset(&set);
@@ -296,6 +467,7 @@ static void close_supervisor(struct supervisor *s)
 		free(s->children[i].why);
 	}
 	free(s->children);
+	moe_source_close(s->source);
 	close(s->signals);
 	close(s->reports);
 	close(s->report_to);
