@@ -159,6 +159,46 @@ fi
 serve_stop
 ok $? "the server ends as it should"
 
+# ---- off the list ----
+
+# appears PATTERN FILE: within a minute
+appears() {
+	tries=0
+	while ! grep -Eq -- "$1" "$2" && [ $tries -lt 600 ]; do tries=$((tries + 1)); sleep 0.1; done
+	grep -Eq -- "$1" "$2"
+}
+# reread WORDS: the servers read their list
+reread() {
+	: >serve.err
+	kill -HUP "$server"
+	appears 'keys was read again|keys stay as they were' serve.err
+	ok $? "$1"
+}
+keyed
+mkfifo questions
+moe-route --timeout 60 --hosts "$hosts" --client-key bob $model <questions >answers 2>err &
+bob=$!
+exec 9>questions
+head -1 requests >&9
+appears '"id":1.*"tokens"' answers
+ok $? "bob is served"
+cp alice.pub clients
+reread "bob is taken off the list"
+sed -n 2p requests >&9
+exec 9>&-
+wait "$bob"
+[ $? -eq 1 ]
+ok $? "his connection is of no use any more: exit status 1"
+has "the request gets an error with its id, and why" '"id":2.*"error".*not on the server.s list any more' answers
+denied "he cannot come back" "this client's key .* is not on the server's list" --hosts "$hosts" --client-key bob
+ask "others are served on" --hosts "$hosts" --client-key alice
+echo "half a li" >clients
+reread "a list that cannot be read"
+has "is told" 'clients: line 1: not a key' serve.err
+ask "and changes nothing" --hosts "$hosts" --client-key alice
+serve_stop
+cat alice.pub bob.pub >clients
+
 # ---- a client with keys is not talked out of them ----
 
 serve_start $model --bind tcp://127.0.0.1:0 --insecure

@@ -56,6 +56,9 @@ static void ring(const struct reloader *r)
 
 void reloader_hup(struct reloader *r)
 {
+	/* At once, and not after a load: who was taken off the list is to be cut off. */
+	if (r->c.p->keys)
+		moe_keys_look(r->c.p->keys);
 	atomic_store(&r->told, true);
 	ring(r);
 }
@@ -274,15 +277,6 @@ static int reload(struct reloader *r, struct moe_err *e)
 	return rc;
 }
 
-/* Who may connect is read again too, whatever comes of the rest. */
-static void read_keys(const struct reloader *r)
-{
-	struct moe_err e = MOE_ERR_INIT;
-
-	if (r->c.p->keys && moe_keys_reload(r->c.p->keys, &e))
-		moe_log(MOE_WARN, "%s: the lists of keys stay as they were: %s", r->name, e.msg);
-}
-
 /* The experts of a server that is gone, in the epoch in use. */
 static int take_over(struct reloader *r, struct moe_err *e)
 {
@@ -329,7 +323,6 @@ static void attend(struct reloader *r)
 		refused(r, &e);
 	if (r->offered || !atomic_exchange(&r->told, false))
 		return;
-	read_keys(r);
 	if (reload(r, &e))
 		refused(r, &e);
 }
