@@ -184,6 +184,7 @@ static void publish(struct supervisor *s)
 {
 	const char **endpoints = moe_calloc((size_t)s->n, sizeof *endpoints, "endpoints", &s->err);
 	struct moe_err e = MOE_ERR_INIT;
+	bool all = true;
 	int n = 0;
 
 	if (!endpoints) {
@@ -196,9 +197,9 @@ static void publish(struct supervisor *s)
 		if (c->endpoint && !c->retired)
 			endpoints[n++] = c->endpoint;
 		else if (!c->late && !c->retired)
-			n = -MOE_MAX_DEVICES; /* this one is still awaited */
+			all = false;
 	}
-	if (n > 0 && !s->kill_at && ready_tell(s->p->o.ready_file, endpoints, n, s->p->keys, &e))
+	if (all && n > 0 && !s->kill_at && ready_tell(s->p->o.ready_file, endpoints, n, s->p->keys, &e))
 		fail(s, &e);
 	free(endpoints);
 }
