@@ -45,6 +45,7 @@ runs 0 "no weights are needed" timeout 60 moe-route --check --hosts "$first" "$w
 
 # SIGHUP, before and while requests are under way.
 mkfifo "$work/in"
+: >"$work/out"
 moe-route --hosts "$work/both" --ctx 64 --unordered "$work/shards" <"$work/in" >"$work/out" 2>"$work/err" &
 route=$!
 pids="$pids $route"
