@@ -10,6 +10,7 @@
 
 #define WIRE_ELEMENT 4           /* f32 */
 #define PAIR_BYTES 12            /* expert, row, weight */
+#define MESSAGE_SECONDS 50e-6    /* of the first host's processor, to send one and take its answer, as measured with ZeroMQ over tcp */
 
 /* One host's part of a layer's experts, for `rows` tokens. */
 struct part {
@@ -70,7 +71,18 @@ bool plan_is_spread(const struct moe_setting *s, int layer)
 	return s->fleet && s->placement && s->fleet->n > 1 && s->model->layers[layer].ffn.kind == MOE_FFN_MOE;
 }
 
-/* The slowest host, and no less than all the bytes through the first host's network. */
+/* Messages of a layer: one to every host that some token reaches. */
+static double count_messages(const struct part *parts, int n, double rows)
+{
+	double messages = 0;
+
+	for (int i = 1; i < n; i++)
+		messages += 1 - pow(1 - fmin(1, parts[i].tokens / rows), rows);
+	return messages;
+}
+
+/* The slowest host, and no less than all the bytes through the first host's network; before and after it the first host hands messages
+ * over, one after the other. */
 static int wait_for(const struct moe_setting *s, int layer, double rows, const struct moe_op *whole, const struct part *parts,
                     double *seconds, struct moe_err *e)
 {
@@ -95,7 +107,7 @@ static int wait_for(const struct moe_setting *s, int layer, double rows, const s
 		through += bytes / here->network_bandwidth;
 		slowest = fmax(slowest, latency + bytes / rate + plan_op_seconds(&remote, plan_host(there), &op));
 	}
-	*seconds = fmax(slowest, through + latency);
+	*seconds = fmax(slowest, through + latency) + count_messages(parts, s->placement->devices, rows) * MESSAGE_SECONDS;
 	return 0;
 }
 
