@@ -108,8 +108,9 @@ static void print_report(const char *out, const struct moe_shard_report *r)
 	free(line);
 }
 
-static int write_shards(const char *from, const char *out, struct moe_shard_options *o, struct moe_err *e)
+static int write_shards(const char *from, const char *out, const struct moe_shard_options *how, struct moe_err *e)
 {
+	struct moe_shard_options o = *how;
 	struct moe_placement placement = {0};
 	struct moe_device *devices = NULL; /* a policy's */
 	const struct moe_checkpoint *checkpoint;
@@ -127,15 +128,15 @@ static int write_shards(const char *from, const char *out, struct moe_shard_opti
 		quants.importance = importance;
 	}
 	if (source->sharded)
-		o->expect = &source->manifest.fingerprint;
+		o.expect = &source->manifest.fingerprint;
 	rc = rc ? rc : choose_placement(&arg, source, &placement, &devices, e);
 	quants.devices = devices;
 	quants.n_devices = devices ? placement.devices : 0;
-	o->quants = &quants;
+	o.quants = &quants;
 	rc = rc ? rc : probes_open(&probes, (int)arg.threads, e);
-	o->probe = &probes.how;
+	o.probe = &probes.how;
 	rc = rc ? rc : moe_source_whole(source, &checkpoint, e);
-	rc = rc ? rc : moe_shard_write(checkpoint, &placement, o, out, &report, e);
+	rc = rc ? rc : moe_shard_write(checkpoint, &placement, &o, out, &report, e);
 	if (rc == 0)
 		print_report(out, &report);
 	probes_close(&probes);
