@@ -96,6 +96,11 @@ void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx)
 		moe_turns_on_route(g->turns, fn, ctx);
 }
 
+void moe_engine_trace(struct moe_engine *g, uint64_t id)
+{
+	g->d.traced = id;
+}
+
 struct moe_engine_stats moe_engine_stats(const struct moe_engine *g)
 {
 	struct moe_engine_stats s = g->stats;

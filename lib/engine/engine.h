@@ -198,6 +198,9 @@ struct moe_routing {
 typedef void moe_route_fn(void *ctx, const struct moe_routing *r);
 void moe_engine_on_route(struct moe_engine *g, moe_route_fn *fn, void *ctx);
 
+/* Batches of experts that have rows of this request carry its id (moe_batch.trace), whoever else is in them. */
+void moe_engine_trace(struct moe_engine *g, uint64_t id);
+
 /* log(softmax(logits))[token], summed in double in index order. */
 double moe_logprob(const float *logits, int vocab, int token);
 

@@ -39,7 +39,7 @@ static int choose(struct moe_decoder *d, const struct moe_layer_on *on, const st
 /* ---- experts ---- */
 
 /* Deadline, priority and trace of the batch: the most pressing of its sequences. */
-static void press(struct moe_flight *f, const struct moe_pass *p, const struct moe_part *part)
+static void press(const struct moe_decoder *d, struct moe_flight *f, const struct moe_pass *p, const struct moe_part *part)
 {
 	f->batch.deadline = f->step_limit;
 	f->batch.trace = p->seq[part->first]->id;
@@ -48,6 +48,8 @@ static void press(struct moe_flight *f, const struct moe_pass *p, const struct m
 		const struct moe_seq *s = p->seq[i];
 
 		f->batch.deadline = earlier(f->batch.deadline, s->deadline);
+		if (s->id == d->traced)
+			f->batch.trace = s->id;
 		if (s->priority > f->batch.priority)
 			f->batch.priority = s->priority;
 	}
@@ -98,7 +100,7 @@ static void begin(struct moe_decoder *d, int layer, const struct moe_pass *p, co
 	};
 	f->why = (struct moe_err)MOE_ERR_INIT;
 	f->waited = false;
-	press(f, p, part);
+	press(d, f, p, part);
 	memset(f->batch.failed, 0, (size_t)part->rows);
 	memset(d->host.degraded + part->row, 0, (size_t)part->rows);
 	submit(d, f);

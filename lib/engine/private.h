@@ -313,6 +313,7 @@ struct moe_decoder {
 	void *device_memory, *vector_memory, *host_memory;
 	moe_route_fn *on_route;
 	void *ctx_route;
+	uint64_t traced;             /* a request whose id batches carry; 0: the first's */
 };
 struct moe_layer_on moe_decoder_layer(const struct moe_decoder *d, int layer);
 int moe_decoder_open(struct moe_decoder *d, const struct moe_model *m, const struct moe_tensors *base,

@@ -8,6 +8,7 @@
 #include "input.h"
 #include "metrics.h"
 #include "request.h"
+#include "timeline.h"
 
 /* One request on its way.  Lives from its line's arrival until its answer is printed. */
 struct job {
@@ -118,7 +119,10 @@ static int submit(struct job *j, struct moe_err *e)
 	int rc = 0;
 	if (r->text && !q->score)
 		rc = moe_text_out_new(r->text, (const char *const *)q->stop, q->n_stop, &j->text, e);
-	return rc ? rc : moe_engine_submit(r->run->engine, &m, &j->engine_id, e);
+	rc = rc ? rc : moe_engine_submit(r->run->engine, &m, &j->engine_id, e);
+	if (!rc)
+		timeline_submitted(r->timeline, r->run->engine, j->engine_id, q->id);
+	return rc;
 }
 
 /* A line becomes a job: under way, or finished at once with its error. */

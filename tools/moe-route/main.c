@@ -42,6 +42,8 @@ static const struct moe_opt options[] = {
 	{"trace", 0, MOE_OPT_STR, &opt.trace, "FILE", "write which experts each token chose, a line a token and layer", 0, 0},
 	{"metrics", 0, MOE_OPT_STR, &opt.metrics, "ADDRESS", "HOST:PORT or :PORT where Prometheus may ask while it runs", 0, 0},
 	{"metrics-experts", 0, MOE_OPT_FLAG, &opt.metrics_experts, NULL, "count the tokens of each expert there too", 0, 0},
+	{"timeline", 0, MOE_OPT_STR, &opt.timeline, "FILE", "write where the time of a request went, for about:tracing", 0, 0},
+	{"timeline-request", 0, MOE_OPT_STR, &opt.timeline_request, "ID", "of this one (the first)", 0, 0},
 	{"ctx", 0, MOE_OPT_INT, &opt.ctx, "N", "longest prompt plus answer (default: the model's, at most 4096)", 1, 1 << 24},
 	{"batch", 0, MOE_OPT_INT, &opt.batch, "N", "most sequences at once (as the policy says, else 8)", 1, 1 << 20},
 	{"max-waiting", 0, MOE_OPT_INT, &opt.max_waiting, "N", "refuse requests when N wait (default: read no more for a while)", 0, 1 << 20},
@@ -116,6 +118,8 @@ static int wrong_usage(int argc, char **argv, struct moe_run_config *config, str
 		return moe_usage(&tool, "--importance needs the experts in this process, without --hosts and --connect");
 	if (opt.check && opt.prompt)
 		return moe_usage(&tool, "--check generates nothing, it does not go with -p");
+	if (opt.timeline_request && !opt.timeline)
+		return moe_usage(&tool, "--timeline-request needs --timeline");
 	if (opt.metrics_experts && !opt.metrics)
 		return moe_usage(&tool, "--metrics-experts needs --metrics");
 	if (opt.metrics && moe_http_check(opt.metrics, e))

@@ -6,12 +6,14 @@
 #include "client.h"
 #include "metrics.h"
 #include "pool/pool.h"
+#include "timeline.h"
 
 static int on_event(void *ctx, const struct moe_event *ev)
 {
 	const struct route *r = ctx;
 	struct route_client *c = ev->user;
 	metrics_event(r->metrics, c, ev);
+	timeline_event(r->timeline, ev);
 	return c->on_event(c, ev);
 }
 
@@ -103,6 +105,9 @@ int route_open(struct route *r, const char *shards, const struct route_options *
 	rc = rc ? rc : metrics_open(o, shards, &r->metrics, e);
 	c.engine.ctx_event = r;
 	c.watch = metrics_watch(r->metrics);
+	rc = rc ? rc : timeline_new(o, &r->timeline, e);
+	c.on_ask = r->timeline ? timeline_ask : NULL;
+	c.ctx_ask = r->timeline;
 	rc = rc ? rc : moe_run_open(&c, &r->run, e);
 	moe_progress_end(&bar);
 	if (rc)
@@ -140,6 +145,7 @@ int route_write(struct route *r, const struct route_options *o, int rc, struct m
 		r->tally = NULL;
 		rc = rc ? rc : failed;
 	}
+	rc = rc ? rc : timeline_write(r->timeline, e);
 	return rc;
 }
 
@@ -149,6 +155,7 @@ void route_close(struct route *r)
 	metrics_leave(r->metrics);
 	moe_run_close(r->run);
 	metrics_close(r->metrics);
+	timeline_free(r->timeline);
 }
 
 void route_describe(const struct route *r, const struct route_options *o)

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "client.h"
+#include "timeline.h"
 
 struct talk {
 	struct route_client client;
@@ -48,6 +49,8 @@ static int generate(struct route *r, struct talk *t, const struct moe_ids *ids, 
 		.ignore_eos = r->defaults.ignore_eos, .user = t,
 	};
 	int rc = moe_engine_submit(r->run->engine, &q, &id, e);
+	if (!rc)
+		timeline_submitted(r->timeline, r->run->engine, id, "1");
 	while (!rc && !t->done) {
 		route_look(r);
 		if (route_stop && !cancelled) {

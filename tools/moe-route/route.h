@@ -13,7 +13,7 @@
 
 struct route_options {
 	const char *prompt, *importance, *usage, *trace, *hosts, *client_key, *server_key, *activations, *kv, *wire, *overlap, *transport, *weights;
-	const char *policy, *device, *schedule, *pinned, *metrics;
+	const char *policy, *device, *schedule, *pinned, *metrics, *timeline, *timeline_request;
 	struct moe_strings connect, stop;
 	int64_t max_tokens, ctx, batch, max_waiting, chunk, threads, top_k, seed, busy_poll;
 	enum moe_load load;          /* by weights */
@@ -40,6 +40,7 @@ struct route {
 	struct moe_tokenizer *text;       /* NULL: the checkpoint has none */
 	struct moe_tally *tally;          /* NULL: neither --usage nor --trace */
 	struct metrics *metrics;          /* NULL: nobody watches */
+	struct timeline *timeline;        /* NULL: not wanted */
 	struct route_defaults defaults;
 };
 
