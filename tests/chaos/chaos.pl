@@ -30,7 +30,7 @@ usage: chaos.sh [OPTION...]
   --faults A,B,...    of: cut disk flip kill link mute rolling stall stop (all that are possible here)
   --net HOW           netns (the default for root), tcp or ipc
   --insecure          no keys: flipped bits are noticed by seals, not by encryption
-  --settle S          seconds after which a server that clients are connected to again counts (3)
+  --settle S          seconds that clients are connected to a server that is back before it counts (3)
   --allow-last-copy   hurt anybody: error lines count as answers
   --tap               the result as a test's
   --keep              leave the folder with logs
@@ -80,7 +80,7 @@ my @streams = (
 );
 my $talk = Chaos::Talk->new(%common, prompt => 'And it came to pass', tokens => 900);
 my @clients = (@streams, $talk);
-$fleet->{clients} = sub { scalar grep { $_->{pid} } @clients };
+$fleet->{clients} = sub { map { $_->{pid} // () } @clients };
 
 sub say_so { print $o{tap} ? '# ' : '', @_, "\n" }
 sub all_done { !grep { $_->{pid} } @clients }

@@ -6,7 +6,7 @@ use POSIX ();
 use Time::HiRes qw(time);
 
 # %o: loop, net, dir (fresh folder), disk (where logs and ready files go), model, servers, replicas, keys (a Chaos::Keys or undef),
-# settle (seconds that clients have to shake hands with a server that is there again), clients (says how many run), relays (1: clients come through relays).
+# settle (seconds that clients must be connected before a server that was hurt counts again), clients (their processes), relays (1: clients come through relays).
 sub new {
 	my ($class, %o) = @_;
 	my $f = bless {%o, disk_full_until => 0, shards => "$o{dir}/shards", server => []}, $class;
@@ -52,29 +52,35 @@ sub may_hurt {
 sub is_well { my ($f, $i) = @_; my $s = $f->{server}[$i]; $s->{pid} && $s->{ready} && !$s->{hurt} }
 sub hurt { my ($f, $i) = @_; $f->{server}[$i]{hurt}++ }
 
-# Connections that the server has, as its network namespace tells; nothing for a server without tcp.
+# Established connections of a process's network namespace, one end of which (1: its own, 2: the other) is this tcp endpoint.
 sub _connections {
-	my ($f, $i) = @_;
-	my ($port) = $f->{net}->endpoint($i) =~ /^tcp:.*:(\d+)$/ or return;
-	open my $in, '<', "/proc/$f->{server}[$i]{pid}/net/tcp" or return;
-	my $here = sprintf ':%04X', $port;
-	return scalar grep { my @field = split; $field[1] =~ /$here$/ && $field[3] eq '01' } <$in>;
+	my ($pid, $end, $endpoint) = @_;
+	my ($address, $port) = $endpoint =~ m{^tcp://([\d.]+):(\d+)$} or return 0;
+	open my $in, '<', "/proc/$pid/net/tcp" or return 0;
+	my $at = sprintf '%02X%02X%02X%02X:%04X', reverse(split /\./, $address), $port;
+	return scalar grep { my @field = split; $field[$end] eq $at && $field[3] eq '01' } <$in>;
 }
 
-# Is it there, with every client that runs now?
+# Is it there, with a connection of every client that runs now?  A dead connection may look alive to one of its ends for a while.
 sub _is_back {
 	my ($f, $i) = @_;
-	return 0 unless $f->{server}[$i]{ready};
-	return ($f->_connections($i) // 1e9) >= ($f->{clients} ? $f->{clients}->() : 0);
+	my $s = $f->{server}[$i];
+	my @clients = $f->{clients} ? $f->{clients}->() : ();
+	return 0 unless $s->{ready};
+	return 1 unless @clients && $f->{net}->endpoint($i) =~ /^tcp:/;
+	return _connections($s->{pid}, 1, $f->{net}->endpoint($i)) >= @clients && _connections($clients[0], 2, $f->_seen_at($i)) >= @clients;
 }
 
-# Whatever hurt it is over: once it is ready, and clients are connected and had time to shake hands, it counts again.
+# Whatever hurt it is over: once clients have been connected to it for a while, it counts again.
 sub heal {
 	my ($f, $i, $then) = @_;
-	my $look;
+	my ($since, $look);
 	$look = sub {
-		return $f->{loop}->after(0.1, $look) unless $f->_is_back($i);
-		$f->{loop}->after($f->{settle}, sub { $f->{server}[$i]{hurt}--; $then->() if $then; undef $look });
+		$since = $f->_is_back($i) ? $since // time : undef;
+		return $f->{loop}->after(0.1, $look) unless defined $since && time - $since >= $f->{settle};
+		undef $look;
+		$f->{server}[$i]{hurt}--;
+		$then->() if $then;
 	};
 	$look->();
 }
@@ -140,12 +146,14 @@ sub _start_relays {
 
 sub tell_relay { my ($f, $i, $words) = @_; syswrite($f->{server}[$i]{relay}, "$words\n") }
 
+# Where clients connect to.
+sub _seen_at { my ($f, $i) = @_; $f->{relays} ? sprintf('tcp://%s:%d', $f->{net}->relay($i)) : $f->{net}->endpoint($i) }
+
 sub _write_hosts {
 	my $f = shift;
 	open my $to, '>', "$f->{dir}/hosts" or die "$f->{dir}/hosts: $!\n";
 	for my $i (0 .. $f->{servers} - 1) {
-		my $at = $f->{relays} ? sprintf('tcp://%s:%d', $f->{net}->relay($i)) : $f->{net}->endpoint($i);
-		print $to $at, $f->{keys} ? $f->{keys}->host($i) : '', "\n";
+		print $to $f->_seen_at($i), $f->{keys} ? $f->{keys}->host($i) : '', "\n";
 	}
 	close $to or die "$f->{dir}/hosts: $!\n";
 }
