@@ -30,7 +30,7 @@ placed() {
 # waits FILE N PATTERN: until the file has N lines that match.
 waits() {
 	tries=0
-	while [ "$(grep -Ec -- "$3" "$1")" -lt "$2" ]; do
+	while [ ! -e "$1" ] || [ "$(grep -Ec -- "$3" "$1")" -lt "$2" ]; do
 		tries=$((tries + 1))
 		[ $tries -lt 300 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
 		sleep 0.1
