@@ -155,6 +155,19 @@ struct moe_remote_stats moe_experts_remote_stats(const struct moe_experts *x)
 	return s;
 }
 
+int moe_experts_remote_covers(const struct moe_experts *x)
+{
+	struct remote *r = (struct remote *)x;
+	size_t missing;
+	bool all;
+
+	if (pthread_mutex_trylock(&r->keeper.lock) != 0)
+		return -1;
+	all = fleet_covers(r, NULL, &missing);
+	pthread_mutex_unlock(&r->keeper.lock);
+	return all;
+}
+
 /* ", shared memory", or why not, if it was to be. */
 static int describe_transport(const struct link *l, struct moe_buf *out, struct moe_err *e)
 {

@@ -175,6 +175,8 @@ struct moe_remote_stats {
  * so that many clients do not come at once), draining (it said that it will stop), or gone (no longer listed). */
 int moe_experts_remote(const struct moe_remote_config *c, struct moe_experts **out, struct moe_err *e);
 struct moe_remote_stats moe_experts_remote_stats(const struct moe_experts *x);
+/* Has every expert a server that can be asked now?  From any thread, without waiting: 1, 0, or -1 when it cannot be told at this moment. */
+int moe_experts_remote_covers(const struct moe_experts *x);
 /* For -v: "rank 0 ipc://... 16 experts, shared memory" per server. */
 int moe_experts_remote_describe(const struct moe_experts *x, struct moe_buf *out, struct moe_err *e);
 

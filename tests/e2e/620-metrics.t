@@ -96,12 +96,22 @@ done
 ok $? "moe-metrics(7) has all of them"
 [ -z "$wrong" ] || echo "# not there:$wrong"
 
+# A server is gone: moe-route notices, though nothing is asked of it.
+kill -KILL "$(sed -n 's/.*"rank":1,.*"pid":\([0-9]*\).*/\1/p' "$work/serve.out")"
+tries=0
+while page "$at" /health >"$work/health" && [ "$(cat "$work/status")" = 200 ] && [ $tries -lt 300 ]; do
+	sleep 0.1
+	tries=$((tries + 1))
+done
+[ "$(cat "$work/status")" = 503 ]
+ok $? "without a server for every expert moe-route is not well"
+has "and says why" 'experts have no server' "$work/health"
+
 exec 3>&-
 wait $route
 [ $? -eq 1 ] && [ "$(grep -c '"finish_reason":"length"' "$work/answers")" = 20 ]
 ok $? "moe-route ends with its input"
 serve_stop
-ok $? "servers with --metrics end when they are told to"
 
 runs 2 "an address without a port" moe-serve --metrics localhost "$work/shards"
 runs 2 "the same of moe-route" moe-route --metrics localhost "$work/shards"

@@ -17,6 +17,7 @@ struct metrics {
 	struct moe_watch *watch;
 	struct moe_http *http;
 	const char *_Atomic trouble; /* NULL: it is well */
+	bool uncovered;              /* the last that was known, in health's thread */
 	struct moe_run *run;
 	struct balance *balance;
 	struct moe_series *running, *waiting, *kv, *queries, *hits, *prompt, *generated;
@@ -91,7 +92,13 @@ static void make_run(struct metrics *m)
 
 static const char *health(void *ctx)
 {
-	return atomic_load(&((struct metrics *)ctx)->trouble);
+	struct metrics *m = ctx;
+	const char *trouble = atomic_load(&m->trouble);
+	int covers = !trouble && m->run->remote ? moe_experts_remote_covers(m->run->experts) : 1;
+
+	if (covers >= 0)
+		m->uncovered = !covers; /* else it is as it was */
+	return trouble ? trouble : m->uncovered ? "some experts have no server that can be asked" : NULL;
 }
 
 static int open_watch(struct metrics *m, const char *shards, struct moe_err *e)
@@ -148,7 +155,8 @@ void metrics_leave(struct metrics *m)
 {
 	if (!m)
 		return;
-	atomic_store(&m->trouble, "stopping");
+	moe_http_stop(m->http); /* its thread asks the run how it is */
+	m->http = NULL;
 	balance_close(m->balance);
 	m->balance = NULL;
 }
