@@ -13,6 +13,7 @@ sub new { bless {timers => [], readers => {}, select => IO::Select->new, ends =>
 # Call $what in $seconds.
 sub after {
 	my ($l, $seconds, $what) = @_;
+	return if $l->{closing};
 	$l->{timers} = [sort { $a->[0] <=> $b->[0] } @{$l->{timers}}, [time + $seconds, $what]];
 }
 
@@ -111,8 +112,10 @@ sub run {
 	return $l->until($seconds, sub { defined $status }) ? $status : -1;
 }
 
+# The end: nothing is started again.
 sub kill_all {
 	my $l = shift;
+	@$l{qw(closing timers)} = (1, []);
 	kill 'CONT', keys %{$l->{ends}};
 	kill 'KILL', keys %{$l->{ends}};
 	$l->until(10, sub { !%{$l->{ends}} });
