@@ -127,5 +127,6 @@ int main(void)
 		cmocka_unit_test(what_is_no_header_has_none),
 	};
 
-	return cmocka_run_group_tests_name("net_seal", tests, NULL, NULL);
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
