@@ -4,16 +4,16 @@
 cd "$top" || exit 1
 
 # Options of each tool, and of all.
-for t in moe-serve moe-route moe-shard; do
+for t in moe-serve moe-route moe-shard moe-policy moe-bench; do
 	{ "$t" --help; [ $t != moe-serve ] || moe-serve status --help; } | grep -o -- '--[a-z][a-z-]*' | sort -u >"$work/$t"
 done
 
 # options FILE: TOOL and OPTION of every command of ours in it that is not a comment.  In a manifest the command comes before its args.
 options() {
 	sed 's/^#.*//; s/\\&//g; s/ # .*//' "$1" | awk '{
-		gsub(/[][,"|]/, " ")
+		gsub(/[][,"|()]/, " ")
 		for (i = 1; i <= NF; i++) {
-			if ($i ~ /(^|\/)moe-(serve|route|shard)$/) { tool = $i; sub(/.*\//, "", tool) }
+			if ($i ~ /(^|\/)moe-(serve|route|shard|policy|bench)$/) { tool = $i; sub(/.*\//, "", tool) }
 			else if ($i ~ /^(rsync|srun|sbatch|scancel|mpirun|systemctl|kubectl|scontrol|cat)$/) tool = ""
 			else if (tool && $i ~ /^(MOE_OPTIONS=)?--[a-z][a-z-]*/) { sub(/^MOE_OPTIONS=/, "", $i); sub(/=.*/, "", $i); print tool, $i }
 		}
