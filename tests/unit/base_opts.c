@@ -254,6 +254,33 @@ static void log_levels(void **state)
 	assert_non_null(strstr(in_child(talk, "--log-json").err, "\"level\":\"warn\",\"event\":\"log\",\"message\":\"w 1\"}\n"));
 }
 
+static int happen(const char *line)
+{
+	const struct moe_log_field fields[] = {{"rank", NULL, 3}, {"endpoint", "ipc://\"x\"", 0}, {"epoch", NULL, -1}};
+
+	parse(line);
+	moe_log_event(MOE_INFO, "server_ready", fields, 3, "rank %d\n is there", 3);
+	moe_log_event(MOE_DEBUG, "request", NULL, 0, "slow");
+	return 0;
+}
+
+static void events(void **state)
+{
+	const char *json;
+	struct outcome o;
+
+	(void)state;
+	assert_string_equal(in_child(happen, "").err, "moe-test: rank 3? is there\n");
+	assert_string_equal(in_child(happen, "-q").err, "");
+	assert_non_null(strstr(in_child(happen, "-v").err, "\nmoe-test: slow\n"));
+	o = in_child(happen, "--log-json");
+	json = strstr(o.err, "\"level\"");
+	assert_non_null(json);
+	assert_string_equal(json, "\"level\":\"info\",\"event\":\"server_ready\",\"message\":\"rank 3? is there\",\"rank\":3,"
+	                          "\"endpoint\":\"ipc://\\\"x\\\"\",\"epoch\":-1}\n");
+	assert_non_null(strstr(in_child(happen, "-v --log-json").err, "\"level\":\"debug\",\"event\":\"request\",\"message\":\"slow\"}\n"));
+}
+
 static int print_to(const char *name)
 {
 	int fd = open(name, O_WRONLY);
@@ -285,6 +312,7 @@ int main(void)
 		cmocka_unit_test_setup(dying_takes_one_line, reset),
 		cmocka_unit_test_setup(dying_in_json, reset),
 		cmocka_unit_test_setup(log_levels, reset),
+		cmocka_unit_test_setup(events, reset),
 		cmocka_unit_test_setup_teardown(lost_output_is_a_failure, reset, reset),
 	};
 
