@@ -83,5 +83,28 @@ kill -CONT "$child"
 told "it does again when the server goes on" '^WATCHDOG=1' $((before + 3))
 [ "$(grep -c READY "$work/told")" -eq 1 ]
 ok $? "the servers themselves said nothing"
+
+reload='^RELOADING=1 MONOTONIC_USEC=[0-9]+ STATUS='
+cp "$work/shards/manifest.json" "$work/manifest"
+kill -HUP "$server"
+told "a reload is told" "$reload"
+told "and its end, when there was nothing to load" '^READY=1 STATUS=2 servers ready' 2
+[ "$(grep -c READY "$work/told")" -eq 2 ] && [ "$(grep -cE "$reload" "$work/told")" -eq 1 ]
+ok $? "once for both servers"
+echo nonsense >"$work/shards/manifest.json"
+kill -HUP "$server"
+told "another one" "$reload" 2
+told "which fails, and is over all the same" '^READY=1 STATUS=2 servers ready' 3
+cp "$work/manifest" "$work/shards/manifest.json"
 ends "two servers"
+
+start 0 --rank 0 "$work/shards"
+told "one server again" '^READY=1'
+sed 's/"epoch": *[0-9]*/"epoch": 7/' "$work/manifest" >"$work/shards/manifest.json"
+kill -HUP "$server"
+told "a reload of another epoch is told" "$reload"
+told "and when it is in use" '^READY=1 STATUS=1 server ready' 2
+has "which is the new one" 'epoch 7, [0-9]+ experts: ' "$work/err"
+cp "$work/manifest" "$work/shards/manifest.json"
+ends "reloaded"
 finish

@@ -59,13 +59,19 @@ static int tell(void *ctx, const char *endpoint, struct moe_err *e)
 	return ready_tell(p->o.ready_file, &endpoint, 1, p->keys, e);
 }
 
+static void tell_reloaded(void *ctx)
+{
+	(void)ctx;
+	notify_ready(1);
+}
+
 static int serve(struct plan *p, struct moe_err *e)
 {
 	int rc;
 
 	if (p->supervise)
 		return supervise(p, e);
-	rc = serve_one(p, p->first, true, &(struct listener){.ready = tell, .ctx = p}, e);
+	rc = serve_one(p, p->first, true, &(struct listener){.ready = tell, .reloaded = tell_reloaded, .ctx = p}, e);
 	ready_file_remove(p->o.ready_file);
 	return rc;
 }

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/opts.h"
 #include "serve.h"
 
@@ -51,6 +52,15 @@ void notify_ready(int servers)
 	char lines[80];
 
 	snprintf(lines, sizeof lines, "READY=1\nSTATUS=%d server%s ready", servers, servers == 1 ? "" : "s");
+	notify(lines);
+}
+
+void notify_reloading(void)
+{
+	char lines[120];
+
+	snprintf(lines, sizeof lines, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=loading what has changed",
+	         (unsigned long long)(moe_now_ns() / 1000));
 	notify(lines);
 }
 

@@ -1,5 +1,6 @@
 /* A new epoch, or more experts, beside what is served: loaded by a thread of its own, of low priority, then offered to the clients. */
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ struct reloader {
 	char words[256];
 
 	/* The thread's own. */
+	bool reloading;              /* SIGHUP was heard, and what comes of it is not known */
 	size_t places;
 	uint8_t *taken;              /* [places] experts taken over so far */
 	struct moe_held *now, *offered;
@@ -95,11 +97,26 @@ static void count(struct reloader *r, const char *result)
 	          1);
 }
 
+/* Words of what happens to an epoch, with its name for programs. */
+__attribute__((format(printf, 5, 6)))
+static void say(const struct reloader *r, enum moe_level level, const char *event, uint64_t epoch, const char *fmt, ...)
+{
+	const struct moe_log_field fields[] = {{"rank", NULL, r->c.rank}, {"epoch", NULL, (int64_t)epoch}};
+	char words[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(words, sizeof words, fmt, ap);
+	va_end(ap);
+	moe_log_event(level, event, fields, 2, "%s", words);
+}
+
 static void refused(struct reloader *r, const struct moe_err *why)
 {
 	if (why->code == MOE_E_CANCELLED)
 		return;
-	moe_log(MOE_WARN, "%s: not loaded: %s; epoch %llu goes on", r->name, why->msg, (unsigned long long)moe_held_epoch(r->now));
+	say(r, MOE_WARN, "reload_failed", moe_held_epoch(r->now), "%s: not loaded: %s; epoch %llu goes on", r->name, why->msg,
+	    (unsigned long long)moe_held_epoch(r->now));
 	moe_server_say(r->server, false, why->msg);
 	count(r, "refused");
 }
@@ -117,8 +134,8 @@ static bool is_retired(const struct reloader *r)
 
 static void taken(struct reloader *r, const char *words)
 {
-	moe_log(MOE_INFO, "%s: epoch %llu, %d expert%s: %s", r->name, (unsigned long long)moe_held_epoch(r->offered),
-	        moe_held_count(r->offered), moe_held_count(r->offered) == 1 ? "" : "s", words);
+	say(r, MOE_INFO, "reload_taken", moe_held_epoch(r->offered), "%s: epoch %llu, %d expert%s: %s", r->name, (unsigned long long)moe_held_epoch(r->offered),
+	    moe_held_count(r->offered), moe_held_count(r->offered) == 1 ? "" : "s", words);
 	moe_held_release(r->now);
 	r->now = r->offered;
 	if (r->next) {
@@ -131,7 +148,7 @@ static void taken(struct reloader *r, const char *words)
 		r->c.to->epoch(r->c.to->ctx, moe_held_epoch(r->now));
 	if (!is_retired(r))
 		return;
-	moe_log(MOE_INFO, "%s: is no longer of the set, and ends", r->name);
+	say(r, MOE_INFO, "server_retired", moe_held_epoch(r->now), "%s: is no longer of the set, and ends", r->name);
 	if (r->c.to->retired)
 		r->c.to->retired(r->c.to->ctx);
 	moe_server_stop(r->server);
@@ -139,8 +156,8 @@ static void taken(struct reloader *r, const char *words)
 
 static void withdrawn(struct reloader *r, const char *words)
 {
-	moe_log(MOE_WARN, "%s: epoch %llu was taken back: %s; epoch %llu goes on", r->name,
-	        (unsigned long long)moe_held_epoch(r->offered), words, (unsigned long long)moe_held_epoch(r->now));
+	say(r, MOE_WARN, "reload_failed", moe_held_epoch(r->offered), "%s: epoch %llu was taken back: %s; epoch %llu goes on", r->name,
+	    (unsigned long long)moe_held_epoch(r->offered), words, (unsigned long long)moe_held_epoch(r->now));
 	moe_held_release(r->offered);
 	moe_source_close(r->next);
 	moe_server_say(r->server, false, words);
@@ -199,10 +216,11 @@ static void say_loaded(const struct reloader *r, const struct moe_held *h, const
 {
 	char kept[32], loaded[32];
 
-	moe_log(MOE_INFO, "%s: epoch %llu: %d expert%s kept (%s), %d loaded (%s) in %.2f s%s; offered to the clients", r->name,
-	        (unsigned long long)moe_held_epoch(h), report->kept, report->kept == 1 ? "" : "s", moe_size_text((double)report->kept_bytes, kept),
-	        report->loaded, moe_size_text((double)report->loaded_bytes, loaded), (double)ns / 1e9,
-	        report->loaded && !report->probed ? ", without probes, which the set has not" : "");
+	say(r, MOE_INFO, "reload_loaded", moe_held_epoch(h),
+	    "%s: epoch %llu: %d expert%s kept (%s), %d loaded (%s) in %.2f s%s; offered to the clients", r->name,
+	    (unsigned long long)moe_held_epoch(h), report->kept, report->kept == 1 ? "" : "s", moe_size_text((double)report->kept_bytes, kept),
+	    report->loaded, moe_size_text((double)report->loaded_bytes, loaded), (double)ns / 1e9,
+	    report->loaded && !report->probed ? ", without probes, which the set has not" : "");
 }
 
 /* Load from s what this server is to hold, and offer it. */
@@ -265,7 +283,7 @@ static int reload(struct reloader *r, struct moe_err *e)
 		return rc;
 	rc = check_epoch(r, s, &same, e);
 	if (same) {
-		moe_log(MOE_INFO, "%s: epoch %llu is served already", r->name, (unsigned long long)s->epoch);
+		say(r, MOE_INFO, "reload_unchanged", s->epoch, "%s: epoch %llu is served already", r->name, (unsigned long long)s->epoch);
 		count(r, "unchanged");
 	}
 	if (!rc && !same)
@@ -313,6 +331,22 @@ static void be_patient(void)
 	(void)syscall(SYS_ioprio_set, IOPRIO_OF_THREAD, 0, IOPRIO_LOWEST);
 }
 
+static void begin(struct reloader *r)
+{
+	r->reloading = true;
+	notify_reloading(); /* nothing in a child, whose supervisor has said so */
+	say(r, MOE_INFO, "reload_begin", moe_held_epoch(r->now), "%s: looks for another epoch than %llu", r->name,
+	    (unsigned long long)moe_held_epoch(r->now));
+}
+
+/* Done or not, it is over. */
+static void end(struct reloader *r)
+{
+	r->reloading = false;
+	if (!atomic_load(&r->stop) && r->c.to->reloaded)
+		r->c.to->reloaded(r->c.to->ctx);
+}
+
 /* One thing after the other: while an offer is under way, what else is to be done is remembered. */
 static void attend(struct reloader *r)
 {
@@ -321,10 +355,13 @@ static void attend(struct reloader *r)
 	settle(r);
 	if (!r->offered && wanted(r) && take_over(r, &e))
 		refused(r, &e);
-	if (r->offered || !atomic_exchange(&r->told, false))
-		return;
-	if (reload(r, &e))
-		refused(r, &e);
+	if (!r->offered && atomic_exchange(&r->told, false)) {
+		begin(r);
+		if (reload(r, &e))
+			refused(r, &e);
+	}
+	if (r->reloading && !r->offered && !atomic_load(&r->told))
+		end(r);
 }
 
 static void *work(void *arg)

@@ -95,6 +95,7 @@ int device_open(const struct plan *p, int rank, struct moe_team *team, struct mo
 struct listener {
 	int (*ready)(void *ctx, const char *endpoint, struct moe_err *e); /* it can be reached; a failure ends it */
 	void (*epoch)(void *ctx, uint64_t epoch); /* all clients use this one now; by a thread of the server's; or NULL */
+	void (*reloaded)(void *ctx); /* what SIGHUP asked for is done, or was refused; likewise */
 	void (*retired)(void *ctx);  /* it ends, as its rank is no longer of the set; likewise */
 	void *ctx;
 };
@@ -125,6 +126,21 @@ void reloader_event(struct reloader *r, enum moe_hold_event what, const char *wo
 int reloader_end(struct reloader *r, struct moe_err *e);
 void reloader_free(struct reloader *r);
 
+/* report.c: what a child tells its supervisor, written in one piece, as a pipe keeps it whole. */
+enum report_about { REPORT_READY, REPORT_FAILURE, REPORT_EPOCH, REPORT_RELOADED, REPORT_END };
+struct report {
+	int child;
+	enum report_about about;
+	uint64_t epoch;              /* that it serves alone now */
+	char words[496];             /* its endpoint; what is wrong */
+};
+struct reporter {
+	int fd, child;
+};
+int report_say(const struct reporter *to, enum report_about about, uint64_t epoch, const char *words, struct moe_err *e);
+/* Tells the supervisor all that serve_one tells. */
+struct listener report_listener(struct reporter *to);
+
 /* supervise.c */
 int supervise(const struct plan *p, struct moe_err *e);
 
@@ -136,6 +152,8 @@ void notify_close(void);
 /* Tell it these lines, as sd_notify(3) defines them; also in a signal handler. */
 void notify(const char *lines);
 void notify_ready(int servers);
+/* SIGHUP was heard; notify_ready ends it. */
+void notify_reloading(void);
 /* The seconds of WATCHDOG_USEC, or 0. */
 double notify_watchdog(void);
 

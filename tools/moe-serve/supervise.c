@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "serve.h"
@@ -32,6 +31,7 @@ struct child {
 	char *why;                   /* what it said was wrong */
 	bool late;                   /* of an epoch that came later: the others do without it */
 	bool retired;                /* its rank is no longer of the set */
+	bool reloading;              /* it was told to look at the manifest, and has not said what came of it */
 	uint64_t started, pause;     /* last time; before the next */
 	uint64_t start_at;           /* 0: it is not to be started again */
 };
@@ -45,48 +45,12 @@ struct supervisor {
 	int signals, reports, report_to; /* signalfd; the pipe on which children report */
 	sigset_t before;             /* signal mask to give to children */
 	uint64_t kill_at;            /* 0: not stopping */
+	bool reloading;              /* the service manager was told so */
 	int quit;                    /* signal that came while stopping */
 	struct moe_err err;          /* the first thing that went wrong */
 };
 
-/* What a child says: written in one piece, as a pipe keeps it whole. */
-enum about { ABOUT_READY, ABOUT_FAILURE, ABOUT_EPOCH, ABOUT_END };
-struct report {
-	int child;
-	enum about about;
-	uint64_t epoch;              /* that it serves alone now */
-	char words[496];             /* its endpoint; what is wrong */
-};
-_Static_assert(sizeof(struct report) <= 512, "POSIX keeps writes of 512 bytes to a pipe whole");
-
 /* ---- in the child ---- */
-
-struct reporter {
-	int fd, child;
-};
-
-static int report(const struct reporter *to, enum about about, uint64_t epoch, const char *words, struct moe_err *e)
-{
-	struct report r = {.child = to->child, .about = about, .epoch = epoch};
-
-	memcpy(r.words, words, strnlen(words, sizeof r.words - 1));
-	return moe_write_all(to->fd, &r, sizeof r, "the supervisor", e);
-}
-
-static int report_ready(void *ctx, const char *endpoint, struct moe_err *e)
-{
-	return report(ctx, ABOUT_READY, 0, endpoint, e);
-}
-
-static void report_epoch(void *ctx, uint64_t epoch)
-{
-	report(ctx, ABOUT_EPOCH, epoch, "", NULL);
-}
-
-static void report_end(void *ctx)
-{
-	report(ctx, ABOUT_END, 0, "", NULL);
-}
 
 /* Ends with its supervisor, whatever ends that. */
 static void tie_to_parent(pid_t parent)
@@ -100,7 +64,7 @@ static void tie_to_parent(pid_t parent)
 static void run_child(struct supervisor *s, int i, struct moe_source *source, pid_t parent)
 {
 	struct reporter to = {.fd = s->report_to, .child = i};
-	struct listener listener = {.ready = report_ready, .epoch = report_epoch, .retired = report_end, .ctx = &to};
+	struct listener listener = report_listener(&to);
 	struct moe_err e = MOE_ERR_INIT;
 	struct plan p = *s->p;
 	int rc;
@@ -122,7 +86,7 @@ static void run_child(struct supervisor *s, int i, struct moe_source *source, pi
 	}
 	rc = serve_one(&p, p.first + i, false, &listener, &e);
 	if (rc)
-		report(&to, ABOUT_FAILURE, 0, e.msg, NULL);
+		report_say(&to, REPORT_FAILURE, 0, e.msg, NULL);
 	_exit(rc ? 1 : 0);
 }
 
@@ -228,6 +192,32 @@ static void follow(struct supervisor *s, uint64_t epoch)
 	}
 }
 
+/* ---- a reload, as the service manager is told of it ---- */
+
+static void begin_reload(struct supervisor *s)
+{
+	s->reloading = !s->kill_at;
+	if (s->reloading)
+		notify_reloading();
+	for (int i = 0; i < s->n; i++)
+		s->children[i].reloading = s->children[i].pid != 0;
+}
+
+/* It is over when the last child has loaded, or failed to, or is gone. */
+static void end_reload(struct supervisor *s)
+{
+	int servers = 0;
+
+	for (int i = 0; i < s->n; i++) {
+		if (s->children[i].reloading)
+			return;
+		servers += s->children[i].pid && s->children[i].endpoint && !s->children[i].retired;
+	}
+	if (s->reloading && !s->kill_at)
+		notify_ready(servers);
+	s->reloading = false;
+}
+
 static void take_reports(struct supervisor *s)
 {
 	struct report r;
@@ -238,15 +228,17 @@ static void take_reports(struct supervisor *s)
 		if (r.child < 0 || r.child >= s->n)
 			continue;
 		c = &s->children[r.child];
-		if (r.about == ABOUT_READY && s->p->beats && r.child < s->at_first)
+		if (r.about == REPORT_READY && s->p->beats && r.child < s->at_first)
 			s->p->beats[r.child] = moe_now_ns(); /* from here on its loop is expected to go round */
-		if (r.about == ABOUT_READY || r.about == ABOUT_FAILURE)
-			keep_words(s, r.about == ABOUT_READY ? &c->endpoint : &c->why, r.words);
-		if (r.about == ABOUT_END)
+		if (r.about == REPORT_READY || r.about == REPORT_FAILURE)
+			keep_words(s, r.about == REPORT_READY ? &c->endpoint : &c->why, r.words);
+		if (r.about == REPORT_END)
 			c->retired = true;
-		if (r.about == ABOUT_EPOCH)
+		if (r.about == REPORT_RELOADED)
+			c->reloading = false;
+		if (r.about == REPORT_EPOCH)
 			follow(s, r.epoch);
-		if (r.about == ABOUT_READY || r.about == ABOUT_END)
+		if (r.about == REPORT_READY || r.about == REPORT_END)
 			publish(s);
 	}
 }
@@ -284,6 +276,7 @@ static void gone(struct supervisor *s, int i, int status)
 
 	describe_end(s, i, status, &e);
 	c->pid = 0;
+	c->reloading = false;
 	if (s->p->beats && i < s->at_first)
 		s->p->beats[i] = 0;
 	s->running--;
@@ -360,6 +353,7 @@ static void take_signals(struct supervisor *s)
 		if (info.ssi_signo == SIGCHLD) {
 			reap(s);
 		} else if (info.ssi_signo == SIGHUP) {
+			begin_reload(s);
 			signal_children(s, SIGHUP);
 			start_new(s);
 		} else if (!s->kill_at) {
@@ -428,6 +422,7 @@ static void watch(struct supervisor *s)
 		poll(fds, 2, patience_ms(s));
 		take_reports(s);
 		take_signals(s);
+		end_reload(s);
 		start_again(s);
 		beat(s);
 		if (s->kill_at && moe_now_ns() >= s->kill_at)
