@@ -124,6 +124,7 @@ void remote_close(struct moe_experts *x)
 	struct remote *r = (struct remote *)x;
 
 	keeper_end(&r->keeper);
+	news_end(r);
 	for (int i = 0; i < FLIGHTS; i++)
 		flight_free(r, &r->flights[i]);
 	for (int i = 0; r->links && i < r->n; i++)

@@ -54,6 +54,17 @@ static bool next_newest(const struct remote *r, uint64_t most, uint64_t *epoch)
 	return found;
 }
 
+static void use_epoch(struct remote *r, uint64_t epoch)
+{
+	uint64_t before = r->terms.identity.epoch;
+
+	if (epoch == before)
+		return;
+	r->dirty = true;
+	r->terms.identity.epoch = epoch;
+	news_epoch(r, before);
+}
+
 /* The newest of which together the ready servers hold everything is used from now on; what is under way stays where it is. */
 void epoch_choose(struct remote *r)
 {
@@ -62,8 +73,7 @@ void epoch_choose(struct remote *r)
 
 	while (next_newest(r, most, &epoch)) {
 		if (fleet_covers(r, &epoch, &missing)) {
-			r->dirty = r->dirty || r->terms.identity.epoch != epoch;
-			r->terms.identity.epoch = epoch;
+			use_epoch(r, epoch);
 			break;
 		}
 		if (!epoch)

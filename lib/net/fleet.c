@@ -90,6 +90,7 @@ void fleet_sweep(struct remote *r)
 		if (!l->socket || !l->gone || l->wanted)
 			continue;
 		told_leave(r, i);
+		news_gone(r, i);
 		link_close(l);
 		r->dirty = true;
 	}

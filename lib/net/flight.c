@@ -148,9 +148,11 @@ static int submit(struct remote *r, const struct moe_batch *b, uint64_t *ticket,
 static int finish(struct remote *r, struct flight *f, struct moe_err *e)
 {
 	const struct dispatch_answer a = {.hidden = r->terms.model->hidden, .type = r->wire, .presum = r->presum};
+	uint64_t degraded = (uint64_t)dispatch_combine(&f->d, &f->b, &a, r->degrade);
 	int code = 0;
 
-	r->stats.degraded += (uint64_t)dispatch_combine(&f->d, &f->b, &a, r->degrade);
+	r->stats.degraded += degraded;
+	news_degraded(r, degraded);
 	for (int i = 0; i < f->b.rows && !code; i++)
 		code = f->b.failed[i] ? f->why.code : 0;
 	if (code == MOE_E_BUSY)

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "net/client.h"
 
 /* Messages taken from one server before the next one's turn. */
@@ -42,6 +41,7 @@ void lose_link(struct remote *r, int i, const char *why)
 				ask_lose(r, f, &f->asks[a], false, MOE_E_PEER, why);
 	}
 	link_lost(&r->links[i], why);
+	news_look(r, i);
 }
 
 static void end_link(struct remote *r, int i, const char *why)
@@ -203,14 +203,14 @@ static void take_welcome(struct remote *r, int i, const struct message *m, const
 	r->dirty = true;
 	if (l->state == LINK_REFUSED) {
 		e = l->why;
-		if (r->running) /* until then it is the caller's error */
-			moe_log(MOE_WARN, "rank %d at %s: %s", l->rank, l->endpoint, e.msg);
+		news_refused(r, i);
 		refuse_link(r, i, &e);
 		return;
 	}
 	if (l->pulse.open_until)
 		pulse_try(&l->pulse);
 	told_join(r, i);
+	news_look(r, i);
 	flights_newcomer(r, i);
 	epoch_choose(r);
 }

@@ -9,6 +9,7 @@
 #include "net/holding.h"
 #include "net/lane.h"
 #include "net/message.h"
+#include "net/news.h"
 #include "net/pulse.h"
 #include "net/told.h"
 #include "net/wire.h"
@@ -43,6 +44,7 @@ struct link {
 	uint64_t taking;         /* when it was told to load what is missing; 0: it was not */
 	uint64_t take_again;     /* not before */
 	struct told_link told;
+	struct news news;
 	struct lane *lane;       /* shared memory, asked for or open; NULL: none */
 	struct moe_err no_lane;  /* why there is none; code 0: nobody asked */
 	/* link_keys.c */

@@ -82,6 +82,7 @@ void spares_call(struct remote *r, uint64_t now)
 	if (best && !n)
 		r->call_spares = false;
 	if (n && send_take(r, best, n)) {
+		news_spare(r, (int)(best - r->links), n);
 		best->taking = now;
 		best->take_again = now + TAKE_AGAIN_NS;
 	}

@@ -83,6 +83,7 @@ void told_gauges(struct remote *r)
 
 		if (!l->socket)
 			continue;
+		news_look(r, i);
 		moe_gauge(l->told.up, link_usable(l));
 		moe_gauge(l->told.state, link_peer_state(l));
 		moe_gauge(l->told.open, l->pulse.open_until != 0);

@@ -43,7 +43,7 @@ echo "{$request}" | moe-route --ctx 128 "$work/shards" | sed 's/^{"id":[^,]*,//'
 
 mkfifo "$work/in"
 : >"$work/out"
-moe-route --hosts "$work/hosts" --timeout 20 --ctx 128 --unordered --degrade "$work/shards" <"$work/in" >"$work/out" 2>"$work/err" &
+moe-route --log-json --hosts "$work/hosts" --timeout 20 --ctx 128 --unordered --degrade "$work/shards" <"$work/in" >"$work/out" 2>"$work/err" &
 route=$!
 pids="$pids $route"
 exec 3>"$work/in"
@@ -73,6 +73,17 @@ same "the server is back, and the same request has the exact answer: nothing was
 exec 3>&-
 wait $route
 ok $? "the exit status is 0"
+json() { # json WORDS EVENT LEVEL FIELDS: once in the log
+	[ "$(grep -Ec "\"level\":\"$3\",\"event\":\"$2\",\"message\":\".*\",$4}" "$work/err")" -eq 1 ]
+	s=$?
+	ok $s "$1"
+	[ $s -eq 0 ] || sed 's/^/# /' "$work/err"
+}
+one='"rank":1,"endpoint":"ipc:[^"]*","epoch":1'
+json "the log has the server that was lost" server_lost warn "$one"
+json "and came back" server_ready info "$one"
+[ "$(grep -c '"event":"degraded"' "$work/err")" -eq 2 ] && ! grep -v '"level":' "$work/err"
+ok $? "and that rows lacked experts, at first and in all"
 
 kill -KILL "$rank1"
 wait "$rank1" 2>/dev/null
