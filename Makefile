@@ -216,11 +216,12 @@ demo: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) all
 	@scripts/demo.sh
 
-# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start, and is slow to start.  Kernels
-# and offloading are looked at in unit tests; what these add takes it minutes.
-single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t) \
-	$(B)/tests/compute_quant.t tests/e2e/600-offload.t tests/e2e/610-offload-policy.t
-threaded = $(if $(filter thread,$(SAN)),$(filter-out $(single),$(1)),$(1))
+# Sanitizers make these take minutes, and unit tests show them the same code: of offloading, benchmarks, searches, and that bits are equal.
+slow = tests/e2e/580-bits.t tests/e2e/600-offload.t tests/e2e/610-offload-policy.t tests/cli/550-bench.t tests/cli/210-policy-hardware.t \
+	$(B)/tests/plan_search.t $(B)/tests/plan_eplb.t
+# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start.
+single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t compute_quant.t)
+threaded = $(filter-out $(if $(SAN),$(slow)) $(if $(filter thread,$(SAN)),$(single)),$(1))
 tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(cuda_units) $(wildcard tests/cli/*.t tests/e2e/*.t tests/launch/*.t)))
 check: deps-if-missing
 	@$(MAKE) --no-print-directory $(jobs) check-built
