@@ -83,8 +83,10 @@ static int enqueue(struct moe_server *s, struct pending *p, const struct wire_fr
 	const struct wire_limits limits = {
 		.model = s->c.model, .has = by->has, .max_rows = s->c.max_rows, .epoch = by->epoch, .instance = s->instance,
 	};
-	int rc = wire_get_request(frames, p->m.n, &limits, &p->q, stale, e);
+	int rc;
 
+	p->q = (struct wire_request){.id = 0};
+	rc = wire_get_request(frames, p->m.n, &limits, &p->q, stale, e);
 	if (rc)
 		return rc;
 	if (s->draining)
@@ -121,6 +123,7 @@ static int check_seal(struct moe_server *s, const struct pending *p, const struc
 static int receive(struct moe_server *s, struct pending *p, struct wire_head *head, bool *stale, struct moe_err *e)
 {
 	struct wire_frame frames[WIRE_MAX_FRAMES];
+	int rc;
 
 	*head = (struct wire_head){.id = 0};
 	message_frames(&p->m, frames);
@@ -138,7 +141,10 @@ static int receive(struct moe_server *s, struct pending *p, struct wire_head *he
 	case WIRE_HELLO:
 		return welcome_answer(s, frames, p->m.n, &p->from, e);
 	case WIRE_REQUEST:
-		return enqueue(s, p, frames, stale, e);
+		rc = enqueue(s, p, frames, stale, e);
+		if (rc)
+			server_news_request(s, p, 0, 0, e);
+		return rc;
 	case WIRE_PING:
 		return health_ping(s, frames, p->m.n, &p->from, e);
 	case WIRE_TAKE:
@@ -310,6 +316,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 		queue_measure(&s->queue, a.compute_ns, q->pairs);
 		moe_observe(s->watch.queue_seconds, (double)a.queue_ns * 1e-9);
 		moe_observe(s->watch.compute_seconds, (double)a.compute_ns * 1e-9);
+		server_news_request(s, p, a.queue_ns, a.compute_ns, NULL);
 		answer_send(s, &m, &p->from);
 	}
 	message_drop(&m);
@@ -319,6 +326,7 @@ static int reply(struct moe_server *s, const struct pending *p, uint64_t now, st
 void answer_refuse(struct moe_server *s, struct pending *p, uint32_t flags, const struct moe_err *why)
 {
 	server_watch_refused(s, why->code);
+	server_news_request(s, p, moe_now_ns() - p->received_ns, 0, why);
 	send_error(s, p, p->q.id, flags, why);
 	queue_remove(&s->queue, p);
 }

@@ -7,8 +7,7 @@
 #include "base/log.h"
 #include "net/client.h"
 
-/* May another line be written?  *withheld: one was not, before it. */
-static bool allowed(struct news_allowance *a, bool *withheld)
+bool news_allowed(struct news_allowance *a, int most, bool *withheld)
 {
 	uint64_t now = moe_now_ns();
 
@@ -17,7 +16,7 @@ static bool allowed(struct news_allowance *a, bool *withheld)
 		a->lines = 0;
 	}
 	*withheld = a->withheld;
-	a->withheld = a->lines == NEWS_MOST;
+	a->withheld = a->lines == most;
 	a->lines += !a->withheld;
 	return !a->withheld;
 }
@@ -34,7 +33,7 @@ static bool say(struct remote *r, int link, enum moe_level level, const char *ev
 	bool withheld;
 	va_list ap;
 
-	if (!allowed(level == MOE_DEBUG ? &l->news.quiet : &l->news.loud, &withheld))
+	if (!news_allowed(level == MOE_DEBUG ? &l->news.quiet : &l->news.loud, NEWS_MOST, &withheld))
 		return false;
 	va_start(ap, fmt);
 	vsnprintf(words, sizeof words, fmt, ap);

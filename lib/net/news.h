@@ -26,6 +26,9 @@ struct news {
 	struct news_allowance loud, quiet; /* for operators; for -v */
 };
 
+/* May another line be written, of so many in that time?  *withheld: one was not, before it. */
+bool news_allowed(struct news_allowance *a, int most, bool *withheld);
+
 struct remote;
 
 /* Say what has changed with this server since the last call, if anything has. */

@@ -208,6 +208,7 @@ static int tick(struct moe_server *s, struct moe_err *e)
 		return 0;
 	s->ticked = now;
 	peers_forget(&s->peers, now);
+	server_news_clients(s);
 	s->clients = (uint64_t)s->peers.n;
 	return memory_look(s, now, e);
 }

@@ -14,6 +14,7 @@
 #include "net/queue.h"
 #include "net/recent.h"
 #include "net/server_lanes.h"
+#include "net/server_news.h"
 #include "net/server_watch.h"
 #include "net/spin.h"
 
@@ -48,6 +49,7 @@ struct moe_server {
 	struct recent queue_times, compute_times;
 	struct lanes lanes;
 	struct server_watch watch;
+	struct server_news news;
 	struct spin spin;
 	uint64_t polled, ticked; /* moe_now_ns() when the sockets, and what goes by the clock, were looked at */
 	uint64_t alive;          /* moe_now_ns() when it was last told that the loop goes round */

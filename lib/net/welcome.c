@@ -45,6 +45,7 @@ int welcome_answer(struct moe_server *s, const struct wire_frame *frames, int n,
 	if (!(k && k->epoch) && memory_refuse(s, "nobody new is let in", e))
 		return MOE_E_BUSY;
 	peers_hear(&s->peers, from, moe_now_ns())->epoch = hello.identity.epoch;
+	server_news_clients(s);
 	asked = holds_of(s, hello.identity.epoch);
 	rc = welcome_send(s, asked ? asked : newest, from, e);
 	return rc || !asked || asked == newest ? rc : welcome_send(s, newest, from, e);
