@@ -41,6 +41,7 @@ struct errand {
 	int asks;                /* that carry it and are not answered */
 	int attempts;            /* asks so far */
 	bool lost;               /* nobody is left to ask */
+	uint64_t stuck;          /* moe_now_ns() since when nobody can be asked; 0: somebody was */
 	uint64_t again;          /* moe_now_ns() before which it is not asked: those who have it are busy */
 	uint64_t *tried, *busy;  /* links asked for it; of these, those that said that they were busy */
 };

@@ -129,6 +129,7 @@ static void hello_refused(struct remote *r, int i, const struct wire_error *got)
 	}
 	lose_link(r, i, got->text);
 	pulse_pause(&l->pulse, moe_now_ns(), &r->random);
+	l->greet_again = l->pulse.open_until;
 }
 
 /* A request was answered with an error: others may do better. */
@@ -245,6 +246,9 @@ static void take_pong(struct remote *r, int i, const struct message *m, const st
 			l->holds.v[j].there = false;
 			r->dirty = true;
 		}
+	/* It did not tell us: it takes a client that was silent for long as gone. */
+	if (!holdings_epoch(&l->holds, s.identity.epoch))
+		greet_again(r, i, NULL);
 }
 
 static void take(struct remote *r, int i, struct message *m)
@@ -341,9 +345,10 @@ static void attend_lane(struct remote *r, int i)
 
 /* ---- sockets ---- */
 
+/* Also one that is left alone because its connections ended: this one has not, and ZeroMQ's pauses between them are enough. */
 static bool to_be_greeted(const struct link *l)
 {
-	return l->state == LINK_DOWN && l->connected && !l->pulse.open_until;
+	return l->state == LINK_DOWN && l->connected && !l->greet_again;
 }
 
 /* The monitor is read before the socket: what came before a connection's end is in the socket by then. */

@@ -171,6 +171,10 @@ void link_lost(struct link *l, const char *why)
 {
 	lane_end(l->lane);
 	l->lane = NULL;
+	if (l->state == LINK_READY)
+		l->lost = moe_now_ns();
+	l->greet_again = 0;
+	l->hello = false;
 	l->state = LINK_DOWN;
 	l->unanswered = 0;
 	l->asked_since = 0;
@@ -205,6 +209,7 @@ void link_greet(struct link *l, const struct link_terms *t)
 	if (message_add(&m, header, n, NULL, NULL) != 0 || !link_send(l, &m))
 		return;
 	l->state = LINK_GREETED;
+	l->hello = true;
 	l->greeted = moe_now_ns();
 }
 
@@ -272,6 +277,7 @@ void link_welcome(struct link *l, const struct wire_frame *f, int n, const struc
 {
 	bool greeted = l->state == LINK_GREETED;
 
+	l->hello = false;
 	l->state = take_welcome(l, f, n, t, has, &l->why) ? LINK_REFUSED : LINK_READY;
 	if (l->state == LINK_READY && greeted)
 		link_lane_ask(l, t);

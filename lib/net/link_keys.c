@@ -63,6 +63,7 @@ void link_shake_hands(struct link *l, int event, uint32_t value)
 		l->failures = 0;
 		l->doublings = 0;
 		l->shut_out.code = 0;
+		l->no_use = false; /* the failures before it may be heard of only now, together with it */
 		/* It was left alone for handshakes that failed; ZeroMQ went on trying, and this one did not. */
 		if (l->leave_until && l->state == LINK_REFUSED) {
 			l->leave_until = 0;

@@ -9,10 +9,10 @@
 /* A server that is busy is left alone for a while that doubles between these bounds, and is random within its half. */
 #define PAUSE_LEAST_NS 2000000u
 #define PAUSE_DOUBLINGS 7
-/* While one that stands by loads what is missing, or one is greeted again, it is looked for this often. */
+/* While one that stands by loads what is missing, or one may come back, it is looked for this often. */
 #define NEWCOMER_NS 50000000u
-/* One that was greeted is waited for so long. */
-#define GREETED_NS 2000000000u
+/* One that was there so short a while ago, or is greeted since, is waited for, and no longer than this. */
+#define GRACE_NS 3000000000u
 /* Asks of one group after which who comes back is not asked for it again. */
 #define NEWCOMER_ATTEMPTS 8
 
@@ -126,6 +126,7 @@ static bool plan_group(struct remote *r, struct flight *f, int group, int link)
 	f->errands[group].asks++;
 	a->again = a->again || f->errands[group].attempts;
 	f->errands[group].attempts++;
+	f->errands[group].stuck = 0;
 	a->pairs += pairs;
 	r->choice[link].queued_ns += pairs * r->choice[link].pair_ns;
 	return true;
@@ -178,21 +179,41 @@ static void explain(const struct remote *r, struct flight *f, int group)
 		link_fail(l, &f->why, MOE_E_PEER, l->state == LINK_GREETED ? "not connected" : l->why.msg);
 }
 
-/* Is one of those that had it about to say what it holds now? */
-static bool may_come_back(const struct remote *r, const struct flight *f, int group)
+/* Has it the expert, and was alive not long ago, or is it about to say what it has?  Then it may be usable in a moment.  What broke the
+ * protocol is not. */
+static bool may_recover(const struct link *l, size_t expert, uint64_t now)
 {
-	size_t x = expert_index(r, f, group);
-	uint64_t now = moe_now_ns();
-
-	if (f->errands[group].attempts >= NEWCOMER_ATTEMPTS)
+	if (!l->socket || l->gone || (l->state == LINK_REFUSED && !l->shut_out.code))
 		return false;
-	for (int32_t i = r->holders.start[x]; i < r->holders.start[x + 1]; i++) {
-		const struct link *l = &r->links[r->holders.who[i]];
+	if (l->hello && now - l->greeted < GRACE_NS)
+		return true;
+	if (!holdings_find(&l->holds, expert, 0))
+		return false;
+	if (l->state == LINK_READY)
+		return l->pulse.open_until && (!l->asked_since || now - l->asked_since < GRACE_NS);
+	return l->lost && now - l->lost < GRACE_NS;
+}
 
-		if (l->connected && l->greeted && now - l->greeted < GREETED_NS && (l->state == LINK_GREETED || l->state == LINK_DOWN))
-			return true;
+/* Is there anybody to be waited for?  One that is left alone is asked at once how it is: its answer ends that. */
+static bool may_come_back(struct remote *r, const struct flight *f, int group)
+{
+	const struct errand *x = &f->errands[group];
+	size_t expert = expert_index(r, f, group);
+	uint64_t now = moe_now_ns();
+	bool may = false;
+
+	if (x->attempts >= NEWCOMER_ATTEMPTS || now - x->stuck >= GRACE_NS || (r->degrade && f->b.degraded))
+		return false;
+	for (int i = 0; i < r->n; i++) {
+		struct link *l = &r->links[i];
+
+		if (!may_recover(l, expert, now))
+			continue;
+		may = true;
+		if (l->state == LINK_READY && l->pulse.open_until && !l->asked_since)
+			link_ping(l, r->terms.identity.epoch, now);
 	}
-	return false;
+	return may;
 }
 
 /* Nobody can be asked for it now. */
@@ -202,6 +223,8 @@ static void no_server(struct remote *r, struct flight *f, int group)
 
 	if (pause_for_busy(r, f, x))
 		return;
+	if (!x->stuck)
+		x->stuck = moe_now_ns();
 	if (may_come_back(r, f, group) || spares_may_come(r)) {
 		r->call_spares = true;
 		r->due = 0;

@@ -114,6 +114,8 @@ static void tend_joining(struct remote *r, int i, uint64_t now)
 
 	if (l->pulse.open_until && now >= l->pulse.open_until)
 		pulse_try(&l->pulse);
+	if (l->greet_again && now >= l->greet_again)
+		l->greet_again = 0;
 	if (l->state == LINK_GREETED && now - l->greeted >= SILENT_NS && !l->lane)
 		l->state = LINK_DOWN;
 }

@@ -16,7 +16,8 @@ struct fake {
 	int place;               /* its endpoint and rank */
 	_Atomic int mood, hold;  /* hold: requests that it holds now */
 	_Atomic int asked, hellos, pings; /* so far */
-	_Atomic int busy;        /* requests to refuse before the mood counts */
+	_Atomic int busy, stale; /* requests to refuse before the mood counts */
+	_Atomic int epoch;       /* what it says that it has; 0: the client's */
 	_Atomic int of;          /* it holds experts % of == 0; 0: none */
 	_Atomic bool mute;       /* answers no PING */
 	_Atomic bool announce;   /* tell the last client again what it holds */
@@ -58,6 +59,7 @@ static inline void fake_welcome_with(struct fake *f, const struct peer *to, cons
 	};
 	void *list = malloc(wire_held_bytes(hello.held) + 1);
 
+	hello.identity.epoch = f->epoch ? (uint64_t)f->epoch : hello.identity.epoch;
 	wire_put_held(m, has, list);
 	fake_send(f, to, header, wire_put_hello(WIRE_WELCOME, &hello, header), list, wire_held_bytes(hello.held));
 	free(list);
@@ -97,7 +99,7 @@ static inline void fake_answer_request(struct fake *f, const struct peer *to, co
 {
 	struct wire_error error = {.id = q->id, .code = MOE_E_IO, .text = "the disk is gone"};
 	struct wire_reply reply = {.id = q->id, .epoch = q->epoch, .layer = q->layer, .rows = q->pairs};
-	int mood = f->busy > 0 ? BUSY : f->mood; /* it may change as soon as something is sent */
+	int mood = f->busy > 0 ? BUSY : f->stale > 0 ? STALE : f->mood; /* it may change as soon as something is sent */
 	unsigned char header[WIRE_HEADER_MAX];
 	float *y;
 
@@ -107,6 +109,7 @@ static inline void fake_answer_request(struct fake *f, const struct peer *to, co
 		error.flags = mood == STALE ? WIRE_HELLO_AGAIN : 0;
 		error.code = mood == BUSY ? MOE_E_BUSY : MOE_E_IO;
 		f->busy -= f->busy > 0;
+		f->stale -= f->stale > 0;
 		fake_send(f, to, header, wire_put_error(&error, header), NULL, 0);
 	} else if (mood == FOREIGN || mood == UNASKED) {
 		fake_send(f, to, "GET / HTTP/1.1\r\n", 16, NULL, 0);
@@ -123,7 +126,8 @@ static inline void fake_answer_request(struct fake *f, const struct peer *to, co
 static inline void fake_answer(struct fake *f, const struct peer *to, struct wire_frame *frames, int n)
 {
 	uint8_t *has = fake_has(f);
-	struct wire_limits limits = {.model = &f->h->c->model, .has = has, .max_rows = MAX_ROWS, .epoch = 1, .instance = 1};
+	struct wire_limits limits = {.model = &f->h->c->model, .has = has, .max_rows = MAX_ROWS, .instance = 1,
+	                             .epoch = f->epoch ? (uint64_t)f->epoch : 1};
 	struct wire_request q;
 	bool stale;
 
@@ -137,6 +141,7 @@ static inline void fake_pong(struct fake *f, const struct peer *to, uint64_t id)
 	struct moe_status s = {.rank = f->place, .identity = identity(), .instance = 1, .spare = f->spare};
 	unsigned char header[WIRE_HEADER_MAX];
 
+	s.identity.epoch = f->epoch ? (uint64_t)f->epoch : s.identity.epoch;
 	fake_send(f, to, header, wire_put_pong(id, &s, header), NULL, 0);
 }
 

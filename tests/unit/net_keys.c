@@ -6,6 +6,7 @@
 #include "base/opts.h"
 #include "net/endpoint.h"
 #include "net/keys.h"
+#include "net/link.h"
 #include "net_rig.h"
 
 #define KEY_A "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef"
@@ -424,6 +425,22 @@ static void who_is_taken_off_the_list_is_cut_off_and_others_are_not(void **state
 	moe_keys_free(mallory);
 }
 
+/* All that the monitor had to tell is heard at once, after a while in which nobody listened. */
+static void a_handshake_that_succeeds_outweighs_those_before(void **state)
+{
+	struct place *p = *state;
+	struct moe_keys *k = keys_of(p->path[ALICE], NULL, NULL);
+	struct link l = {.keys = k, .key = KEY_A, .state = LINK_DOWN};
+
+	for (int i = 0; i < 5; i++)
+		link_shake_hands(&l, ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL, 0);
+	link_shake_hands(&l, ZMQ_EVENT_HANDSHAKE_SUCCEEDED, 0);
+	link_shut_out(&l);
+	assert_int_equal(l.state, LINK_DOWN);
+	assert_true(l.leave_until == 0);
+	moe_keys_free(k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -435,6 +452,7 @@ int main(void)
 		cmocka_unit_test(who_has_wrong_keys_or_none_is_told_so),
 		cmocka_unit_test(a_client_with_keys_is_not_talked_out_of_them),
 		cmocka_unit_test(who_is_taken_off_the_list_is_cut_off_and_others_are_not),
+		cmocka_unit_test(a_handshake_that_succeeds_outweighs_those_before),
 	};
 
 	moe_common.quiet = true;

@@ -300,6 +300,92 @@ static void the_list_may_change(void **state)
 	work_free(&w);
 }
 
+/* ---- the only one that there is, away for a moment ---- */
+
+struct late {
+	const struct here *h;
+	struct served s;
+};
+
+static void *start_late(void *arg)
+{
+	struct late *l = arg;
+
+	usleep(200000);
+	served_start(l->h, &l->s, 0, 1);
+	return NULL;
+}
+
+static void the_only_server_is_waited_for_while_it_restarts(void **state)
+{
+	struct late l = {.h = *state};
+	struct moe_experts *x;
+	pthread_t t;
+	struct work w;
+
+	work_new(l.h, &w, 3, 31);
+	served_start(l.h, &l.s, 0, 1);
+	x = client(l.h, 1);
+	for (int i = 0; i < 2; i++) {
+		run_right(l.h, x, &w);
+		served_end(&l.s);
+		assert_int_equal(pthread_create(&t, NULL, start_late, &l), 0);
+		run_right(l.h, x, &w);
+		pthread_join(t, NULL);
+	}
+	x->ops->close(x);
+	served_end(&l.s);
+	work_free(&w);
+}
+
+/* It would be left alone for seconds, were there another. */
+static void the_last_resort_is_asked_how_it_is(void **state)
+{
+	const struct here *h = *state;
+	struct fake f = {.of = 1, .right = true};
+	struct moe_experts *x;
+	struct work w;
+
+	work_new(h, &w, 3, 32);
+	fake_start(&f, h, FAIL);
+	x = client(h, 1);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(run(x, &w.b, NULL), MOE_E_IO);
+	f.mood = ANSWER;
+	run_right(h, x, &w);
+	x->ops->close(x);
+	fake_end(&f);
+	work_free(&w);
+}
+
+/* However often its connections have ended: the one that there is now has not. */
+static void who_is_connected_is_greeted(void **state)
+{
+	const struct here *h = *state;
+	struct fake f = {.of = 1, .right = true};
+	struct moe_experts *x;
+	struct work w;
+
+	work_new(h, &w, 3, 33);
+	fake_start(&f, h, ANSWER);
+	x = client(h, 1);
+	for (int i = 0; i < 8; i++) {
+		fake_end(&f);
+		f = (struct fake){.of = 1, .right = true};
+		fake_start(&f, h, ANSWER);
+		for (int n = 0; n < 30000 && !f.hellos; n++)
+			usleep(1000);
+		assert_true(f.hellos > 0);
+	}
+	fake_end(&f);
+	f = (struct fake){.of = 1, .right = true};
+	fake_start(&f, h, ANSWER);
+	run_right(h, x, &w);
+	x->ops->close(x);
+	fake_end(&f);
+	work_free(&w);
+}
+
 /* ---- another epoch ---- */
 
 static void followed(void *ctx, uint64_t epoch, enum moe_hold_event what, const char *words)
@@ -351,6 +437,69 @@ static void clients_follow_to_the_next_epoch(void **state)
 		served_end(&s[i]);
 		served_end(&next[i]);
 	}
+	work_free(&w);
+}
+
+/* It asks for nothing while the server offers the next epoch and lets go of the one before, nor while the server is replaced. */
+static void an_idle_client_follows(void **state)
+{
+	const struct here *h = *state;
+	struct moe_identity id = identity();
+	_Atomic uint64_t taken = 0;
+	struct served s, next;
+	struct moe_hold offer;
+	struct moe_experts *x;
+	struct work w;
+
+	work_new(h, &w, 3, 34);
+	served_make(h, &s, 0, 1, &id);
+	s.server->c.event = followed;
+	s.server->c.ctx = &taken;
+	s.server->c.offer_timeout = 60;
+	served_run(&s);
+	served_make(h, &next, 1, 1, &id);
+	x = client(h, 1);
+	run_right(h, x, &w);
+	offer = (struct moe_hold){.epoch = 2, .has = next.has, .experts = next.local};
+	assert_int_equal(moe_server_offer(s.server, &offer, NULL), 0);
+	for (int i = 0; i < 60000 && taken != 2; i++)
+		usleep(1000);
+	assert_true(taken == 2);
+	run_right(h, x, &w);
+	assert_true(moe_experts_remote_stats(x).epoch == 2);
+	served_end(&s);
+	served_end(&next);
+	id.epoch = 3;
+	served_make(h, &s, 0, 1, &id);
+	served_run(&s);
+	run_right(h, x, &w);
+	assert_true(moe_experts_remote_stats(x).epoch == 3);
+	x->ops->close(x);
+	served_end(&s);
+	work_free(&w);
+}
+
+/* What it holds of the epoch that was asked for is nothing: it is asked what it holds, and then for that. */
+static void who_speaks_of_another_run_is_greeted_and_asked(void **state)
+{
+	const struct here *h = *state;
+	struct fake f = {.of = 1, .right = true, .stale = 1};
+	struct moe_experts *x;
+	struct work w;
+
+	work_new(h, &w, 3, 35);
+	fake_start(&f, h, ANSWER);
+	x = client(h, 1);
+	run_right(h, x, &w);
+	assert_int_equal(f.hellos, 2);
+	/* It took this client for gone, so it did not say that it went on to another epoch; a PONG does. */
+	f.epoch = 2;
+	for (int i = 0; i < 60000 && f.hellos < 3; i++)
+		usleep(1000);
+	run_right(h, x, &w);
+	assert_true(moe_experts_remote_stats(x).epoch == 2);
+	x->ops->close(x);
+	fake_end(&f);
 	work_free(&w);
 }
 
@@ -480,7 +629,12 @@ int main(void)
 		cmocka_unit_test(what_a_server_says_unasked_counts),
 		cmocka_unit_test(who_comes_late_is_used),
 		cmocka_unit_test(the_list_may_change),
+		cmocka_unit_test(the_only_server_is_waited_for_while_it_restarts),
+		cmocka_unit_test(the_last_resort_is_asked_how_it_is),
+		cmocka_unit_test(who_is_connected_is_greeted),
 		cmocka_unit_test(clients_follow_to_the_next_epoch),
+		cmocka_unit_test(an_idle_client_follows),
+		cmocka_unit_test(who_speaks_of_another_run_is_greeted_and_asked),
 		cmocka_unit_test(what_nobody_has_is_left_out_if_it_may_be),
 		cmocka_unit_test(one_that_stands_by_takes_over),
 		cmocka_unit_test(what_happens_is_told),

@@ -38,12 +38,13 @@ sub _make_shards {
 	die "moe-shard failed\n" if $?;
 }
 
-# Would every expert have a server left, were these hurt too?
+# Would every expert have a server left that all clients are connected to, were these hurt too?
 sub may_hurt {
 	my ($f, @more) = @_;
 	my %out = map { $_ => 1 } @more, map { $_->{i} } grep { $_->{hurt} } @{$f->{server}};
+	my %well = map { $_ => 1 } grep { !$out{$_} && $f->_is_back($_) } 0 .. $f->{servers} - 1;
 	for my $expert (0 .. $f->{experts} - 1) {
-		return 0 unless grep { !$out{$_} } $f->holders($expert);
+		return 0 unless grep { $well{$_} } $f->holders($expert);
 	}
 	return 1;
 }
@@ -52,23 +53,32 @@ sub may_hurt {
 sub is_well { my ($f, $i) = @_; my $s = $f->{server}[$i]; $s->{pid} && $s->{ready} && !$s->{hurt} }
 sub hurt { my ($f, $i) = @_; $f->{server}[$i]{hurt}++ }
 
-# Established connections of a process's network namespace, one end of which (1: its own, 2: the other) is this tcp endpoint.
-sub _connections {
-	my ($pid, $end, $endpoint) = @_;
-	my ($address, $port) = $endpoint =~ m{^tcp://([\d.]+):(\d+)$} or return 0;
-	open my $in, '<', "/proc/$pid/net/tcp" or return 0;
-	my $at = sprintf '%02X%02X%02X%02X:%04X', reverse(split /\./, $address), $port;
-	return scalar grep { my @field = split; $field[$end] eq $at && $field[3] eq '01' } <$in>;
+# Established connections as a process's network namespace has them: [local, remote].
+sub _established {
+	my $pid = shift;
+	open my $in, '<', "/proc/$pid/net/tcp" or return;
+	return map { my @field = split; $field[3] eq '01' ? [@field[1, 2]] : () } <$in>;
 }
 
-# Is it there, with a connection of every client that runs now?  A dead connection may look alive to one of its ends for a while.
+# How many to this tcp endpoint are there at both ends: of one whose other end went away without a word, or is still to be answered, one
+# end may look alive.
+sub _connections {
+	my ($server, $client, $endpoint) = @_;
+	my ($address, $port) = $endpoint =~ m{^tcp://([\d.]+):(\d+)$} or return 0;
+	my $at = sprintf '%02X%02X%02X%02X:%04X', reverse(split /\./, $address), $port;
+	my %there = map { $_->[0] eq $at ? ($_->[1] => 1) : () } _established($server);
+	return scalar grep { $_->[1] eq $at && $there{$_->[0]} } _established($client);
+}
+
+# Is it there, with a connection of every client that runs now, through the relay if there is one?
 sub _is_back {
 	my ($f, $i) = @_;
 	my $s = $f->{server}[$i];
 	my @clients = $f->{clients} ? $f->{clients}->() : ();
 	return 0 unless $s->{ready};
 	return 1 unless @clients && $f->{net}->endpoint($i) =~ /^tcp:/;
-	return _connections($s->{pid}, 1, $f->{net}->endpoint($i)) >= @clients && _connections($clients[0], 2, $f->_seen_at($i)) >= @clients;
+	return 0 if $f->{relays} && _connections($clients[0], $clients[0], $f->_seen_at($i)) < @clients;
+	return _connections($s->{pid}, $clients[0], $f->{net}->endpoint($i)) >= @clients;
 }
 
 # Whatever hurt it is over: once clients have been connected to it for a while, it counts again.
