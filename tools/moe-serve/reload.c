@@ -134,8 +134,8 @@ static bool is_retired(const struct reloader *r)
 
 static void taken(struct reloader *r, const char *words)
 {
-	say(r, MOE_INFO, "reload_taken", moe_held_epoch(r->offered), "%s: epoch %llu, %d expert%s: %s", r->name, (unsigned long long)moe_held_epoch(r->offered),
-	    moe_held_count(r->offered), moe_held_count(r->offered) == 1 ? "" : "s", words);
+	say(r, MOE_INFO, "reload_taken", moe_held_epoch(r->offered), "%s: epoch %llu, %d expert%s: %s", r->name,
+	    (unsigned long long)moe_held_epoch(r->offered), moe_held_count(r->offered), moe_held_count(r->offered) == 1 ? "" : "s", words);
 	moe_held_release(r->now);
 	r->now = r->offered;
 	if (r->next) {
