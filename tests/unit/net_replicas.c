@@ -155,8 +155,9 @@ static void refusals_are_no_failures(void **state)
 
 		pair_open(h, &p, moods[i], 0);
 		run_right(h, p.x, &p.w);
-		assert_int_equal(moe_experts_remote_stats(p.x).retried, 1);
-		assert_int_equal(p.f.asked, 1);
+		/* More than once where the other one is so slow that the refusal is tried again. */
+		assert_true(moe_experts_remote_stats(p.x).retried >= 1);
+		assert_true(p.f.asked >= 1);
 		pair_close(&p);
 	}
 }
@@ -496,7 +497,11 @@ static void who_speaks_of_another_run_is_greeted_and_asked(void **state)
 	f.epoch = 2;
 	for (int i = 0; i < 60000 && f.hellos < 3; i++)
 		usleep(1000);
-	run_right(h, x, &w);
+	/* The WELCOME is on its way. */
+	for (int i = 0; i < 6000 && moe_experts_remote_stats(x).epoch != 2; i++) {
+		usleep(1000);
+		run_right(h, x, &w);
+	}
 	assert_true(moe_experts_remote_stats(x).epoch == 2);
 	x->ops->close(x);
 	fake_end(&f);
