@@ -80,6 +80,11 @@ wrong=$(grep -lE '\b(exit|abort|_exit)\(|\b(printf|puts|perror)\(|fprintf\((stdo
 ok $? "the library neither prints nor exits (but for base's log, opts and progress)"
 [ -z "$wrong" ] || echo "# $wrong"
 
+wrong=$(grep -L CM_OUTPUT_TAP tests/unit/*.c tests/cuda/*.c)
+[ -z "$wrong" ]
+ok $? "unit tests print TAP"
+[ -z "$wrong" ] || echo "# $wrong"
+
 wrong=$(grep -rlE 'cJSON' lib tools --include='*.[ch]' | grep -vE '^lib/base/json')
 [ -z "$wrong" ]
 ok $? "cJSON is known in one place"
