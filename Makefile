@@ -219,8 +219,10 @@ demo: deps-if-missing
 # Sanitizers make these take minutes, and unit tests show them the same code: of offloading, benchmarks, searches, and that bits are equal.
 slow = tests/e2e/580-bits.t tests/e2e/600-offload.t tests/e2e/610-offload-policy.t tests/cli/550-bench.t tests/cli/210-policy-hardware.t \
 	$(B)/tests/plan_search.t $(B)/tests/plan_eplb.t
-# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start.
-single = tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t compute_quant.t)
+# A thread sanitizer has nothing to look for where one thread plans, or refuses input before others start; many processes that generate text
+# are too slow with it, and what their threads do the tests of net and run have.
+single = tests/e2e/620-replicas.t tests/e2e/630-reload.t tests/e2e/640-spare.t tests/e2e/670-chaos.t \
+	tests/cli/2%.t tests/cli/310-shard-bad.t tests/e2e/540-malformed.t $(addprefix $(B)/tests/,plan_%.t schedule_%.t text_%.t compute_quant.t)
 threaded = $(filter-out $(if $(SAN),$(slow)) $(if $(filter thread,$(SAN)),$(single)),$(1))
 tests = $(or $(T),$(call threaded,$(wildcard tests/tree/*.t) $(units) $(cuda_units) $(wildcard tests/cli/*.t tests/e2e/*.t tests/launch/*.t)))
 check: deps-if-missing

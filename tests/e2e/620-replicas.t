@@ -22,7 +22,7 @@ one() {
 	echo $! >"$work/pid.$1"
 	pids="$pids $!"
 	tries=0
-	while [ ! -e "$work/ready.$1" ] && [ $tries -lt 600 ]; do
+	while [ ! -e "$work/ready.$1" ] && [ $tries -lt 2400 ]; do
 		tries=$((tries + 1))
 		sleep 0.1
 	done
@@ -48,7 +48,7 @@ ok $? "64 answers, undisturbed"
 # await N FILE: so many lines are there.
 await() {
 	tries=0
-	while [ "$(wc -l <"$2")" -lt "$1" ] && [ $tries -lt 600 ]; do
+	while [ "$(wc -l <"$2")" -lt "$1" ] && [ $tries -lt 2400 ]; do
 		tries=$((tries + 1))
 		sleep 0.1
 	done
@@ -74,11 +74,11 @@ ok $? "a server is killed in the middle: the others answer"
 # The client comes back to it by itself, though it has nothing to ask; then the server that it shares experts with goes.
 one 1
 tries=0
-while [ "$(moe-serve status -q --connect "ipc://$work/run/r1" -o clients)" != 1 ] && [ $tries -lt 100 ]; do
+while [ "$(moe-serve status -q --connect "ipc://$work/run/r1" -o clients)" != 1 ] && [ $tries -lt 600 ]; do
 	tries=$((tries + 1))
 	sleep 0.1
 done
-[ $tries -lt 100 ]
+[ $tries -lt 600 ]
 ok $? "the client finds the one that is back"
 kill -KILL "$(cat "$work/pid.0")"
 wait "$(cat "$work/pid.0")" 2>/dev/null

@@ -32,7 +32,7 @@ waits() {
 	tries=0
 	while [ ! -e "$1" ] || [ "$(grep -Ec -- "$3" "$1")" -lt "$2" ]; do
 		tries=$((tries + 1))
-		[ $tries -lt 300 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
+		[ $tries -lt 1200 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
 		sleep 0.1
 	done
 }

@@ -20,7 +20,7 @@ waits() {
 	tries=0
 	while [ ! -e "$1" ] || [ "$(grep -Ec -- "$3" "$1")" -lt "$2" ]; do
 		tries=$((tries + 1))
-		[ $tries -lt 300 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
+		[ $tries -lt 1200 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
 		sleep 0.1
 	done
 }
@@ -106,7 +106,7 @@ ok $? "ranks that are no longer of the set end"
 waits "$work/serve.err" 1 'rank 0: epoch 3, 32 experts: '
 ok $? "rank 0 has all experts"
 tries=0
-while [ "$(grep -c ipc "$hosts")" -gt 1 ] && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
+while [ "$(grep -c ipc "$hosts")" -gt 1 ] && [ $tries -lt 1200 ]; do sleep 0.1; tries=$((tries + 1)); done
 stream "$hosts"
 answered "one rank is left"
 serve_stop
