@@ -116,7 +116,7 @@ static void greet_again(struct remote *r, int i, const struct ask *a)
 		l->state = LINK_READY;
 }
 
-/* It speaks of no request: of our HELLO, then.  One that takes nobody in for now is asked again later. */
+/* It speaks of no request: of our HELLO, then.  One that has no room at the moment is asked again later. */
 static void hello_refused(struct remote *r, int i, const struct wire_error *got)
 {
 	struct link *l = &r->links[i];

@@ -39,7 +39,7 @@ struct link {
 	uint64_t greeted, pinged; /* moe_now_ns() when HELLO, and when the last PING, was sent */
 	bool hello;              /* ours is not answered yet */
 	uint64_t lost;           /* when it was last ready no more; 0: it never was */
-	uint64_t greet_again;    /* it refused our HELLO for now: not before; of this connection only */
+	uint64_t greet_again;    /* it had no room for us: HELLO not before; of this connection only */
 	uint64_t asked_since;    /* of the first PING after which nothing has come; 0: something has */
 	uint64_t told_epoch;     /* by the last PING */
 	bool draining, spare;    /* as it says */

@@ -4,9 +4,9 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
-use File::Temp;
 use Getopt::Long;
 use Time::HiRes qw(time);
+use Chaos::Place;
 use Chaos::Loop;
 use Chaos::Net;
 use Chaos::Fleet;
@@ -28,18 +28,10 @@ END
 GetOptions(\%o, 'seconds=f', 'kinds=s', 'peers=i', 'servers=i', 'seed=i', 'model=s', 'help') && !@ARGV or print(STDERR $usage), exit 2;
 print($usage), exit 0 if $o{help};
 
-my $dir = File::Temp->newdir('moe-hostile.XXXXXX', TMPDIR => 1);
-mkdir "$dir/run", 0700;
-$ENV{XDG_RUNTIME_DIR} = "$dir/run";
-$SIG{PIPE} = 'IGNORE';
-$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
-$| = 1;
-srand $o{seed};
+my $dir = workplace('hostile', $o{seed});
 my $vandal = ($ENV{MOE_TESTS} // "$FindBin::Bin/../../build/release/tests") . '/tools/vandal';
 my (@bad, $loop);
 END { my $status = $?; $loop->kill_all if $loop; $? = $status }
-
-sub percentile { my ($p, @v) = @_; @v = sort { $a <=> $b } @v; @v ? 1000 * $v[int($p * $#v)] : 0 }
 
 # The memory of all servers in MiB, and their descriptors.
 sub taken {

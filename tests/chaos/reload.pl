@@ -4,9 +4,9 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
-use File::Temp;
 use Getopt::Long;
 use Time::HiRes qw(time);
+use Chaos::Place;
 use Chaos::Loop;
 use Chaos::Net;
 use Chaos::Fleet;
@@ -28,13 +28,7 @@ GetOptions(\%o, 'rounds=i', 'seconds=f', 'servers=i', 'replicas=i', 'window=i', 
 	or print(STDERR $usage), exit 2;
 print($usage), exit 0 if $o{help};
 
-my $dir = File::Temp->newdir('moe-reload.XXXXXX', TMPDIR => 1);
-mkdir "$dir/run", 0700;
-$ENV{XDG_RUNTIME_DIR} = "$dir/run";
-$SIG{PIPE} = 'IGNORE';
-$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
-$| = 1;
-srand $o{seed};
+my $dir = workplace('reload', $o{seed});
 
 my $loop = Chaos::Loop->new;
 my $net = Chaos::Net->new($o{net}, "$dir", $o{servers});
@@ -45,8 +39,6 @@ Chaos::Requests::generate("$dir/ask", 100, $o{tokens});
 my $feed = Chaos::Feed->new(loop => $loop, fleet => $fleet, dir => "$dir", name => 'feed', requests => "$dir/ask", window => $o{window});
 my $talk = Chaos::Talk->new(loop => $loop, fleet => $fleet, dir => "$dir", prompt => 'And it came to pass', tokens => 900);
 my @bad;
-
-sub percentile { my ($p, @v) = @_; @v = sort { $a <=> $b } @v; @v ? 1000 * $v[int($p * $#v)] : 0 }
 
 sub report {
 	my ($name, $from, $answers) = @_;

@@ -4,9 +4,9 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::Bin;
-use File::Temp;
 use Getopt::Long;
 use Time::HiRes qw(time);
+use Chaos::Place;
 use Chaos::Loop;
 use Chaos::Net;
 use Chaos::Fleet;
@@ -31,13 +31,7 @@ GetOptions(\%o, 'minutes=f', 'servers=i', 'replicas=i', 'streams=i', 'window=i',
            'net=s', 'model=s', 'help') && !@ARGV or print(STDERR $usage), exit 2;
 print($usage), exit 0 if $o{help};
 
-my $dir = File::Temp->newdir('moe-soak.XXXXXX', TMPDIR => 1);
-mkdir "$dir/run", 0700;
-$ENV{XDG_RUNTIME_DIR} = "$dir/run";
-$SIG{PIPE} = 'IGNORE';
-$SIG{$_} = sub { exit 1 } for qw(INT TERM HUP);
-$| = 1;
-srand $o{seed};
+my $dir = workplace('soak', $o{seed});
 
 my $loop = Chaos::Loop->new;
 my $net = Chaos::Net->new($o{net}, "$dir", $o{servers});
@@ -50,7 +44,6 @@ my @feeds = map { Chaos::Feed->new(loop => $loop, fleet => $fleet, dir => "$dir"
                                    window => $o{window}, reference => \%reference) } 0 .. $o{streams} - 1;
 my $seen = Chaos::Usage->new;
 
-sub percentile { my ($p, @v) = @_; @v = sort { $a <=> $b } @v; @v ? 1000 * $v[int($p * $#v)] : 0 }
 sub percentiles { my @v = @_; sprintf '%6.0f %6.0f %6.0f', map { percentile($_, @v) } 0.5, 0.9, 0.99 }
 sub between { my ($from, $to) = @_; map { $_->[1] } grep { $_->[0] >= $from && $_->[0] < $to } map { @{$_->{latency}} } @feeds }
 

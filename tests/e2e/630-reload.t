@@ -27,16 +27,6 @@ placed() {
 	}'
 }
 
-# waits FILE N PATTERN: until the file has N lines that match.
-waits() {
-	tries=0
-	while [ ! -e "$1" ] || [ "$(grep -Ec -- "$3" "$1")" -lt "$2" ]; do
-		tries=$((tries + 1))
-		[ $tries -lt 1200 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
-		sleep 0.1
-	done
-}
-
 # stream NAME: all requests, in the background, some of them answered already.
 stream() {
 	moe-route --hosts "$hosts" --unordered --batch 8 --timeout 60 "$set" <"$work/requests" >"$work/out.$1" 2>"$work/err.$1" &

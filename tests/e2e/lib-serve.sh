@@ -3,6 +3,7 @@
 #   serve_start SHARDS [OPTION...]   moe-serve in the background, until its ready file is there.  Sets $hosts (the file)
 #                                    and $server (its process).  Status 1 when the servers end or stay silent.
 #   serve_stop                       SIGTERM and wait: moe-serve's exit status
+#   waits FILE N PATTERN             until the file has N lines that match
 #
 # Sockets lie under $work/run, servers' words in $work/serve.err.
 
@@ -40,4 +41,13 @@ serve_stop() {
 	pids=$(for p in $pids; do [ "$p" = "$server" ] || echo "$p"; done | tr '\n' ' ')
 	server=
 	return $serve_status
+}
+
+waits() {
+	tries=0
+	while [ ! -e "$1" ] || [ "$(grep -Ec -- "$3" "$1")" -lt "$2" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 1200 ] || { tail -5 "$1" | sed 's/^/# /'; return 1; }
+		sleep 0.1
+	done
 }
